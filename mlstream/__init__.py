@@ -1,0 +1,66 @@
+"""Git for machine-learning experiments on streams.
+
+Freeze a range of Kafka topics (`snapshot`), run versions of a model over it in parallel (`run`), compare them with
+honest statistics (`compare`). Names are loaded on first use, so that importing mlstream costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mlstream.errors import MlstreamError
+
+if TYPE_CHECKING:
+    from mlstream.broker.connection import Connection
+    from mlstream.comparison.compare import Comparison
+    from mlstream.config import ExperimentConfig, load_config
+    from mlstream.reporting.compare import compare
+    from mlstream.runs.replay import run
+    from mlstream.runs.run import Run, open_run
+    from mlstream.snapshots.capture import snapshot
+    from mlstream.snapshots.snapshot import Snapshot, open_snapshot
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "snapshot",
+    "open_snapshot",
+    "Snapshot",
+    "run",
+    "open_run",
+    "Run",
+    "compare",
+    "Comparison",
+    "Connection",
+    "ExperimentConfig",
+    "load_config",
+    "MlstreamError",
+]
+
+_HOMES = {
+    "snapshot": "mlstream.snapshots.capture",
+    "open_snapshot": "mlstream.snapshots.snapshot",
+    "Snapshot": "mlstream.snapshots.snapshot",
+    "run": "mlstream.runs.replay",
+    "open_run": "mlstream.runs.run",
+    "Run": "mlstream.runs.run",
+    "compare": "mlstream.reporting.compare",
+    "Comparison": "mlstream.comparison.compare",
+    "Connection": "mlstream.broker.connection",
+    "ExperimentConfig": "mlstream.config",
+    "load_config": "mlstream.config",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mlstream' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

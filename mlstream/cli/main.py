@@ -1,0 +1,130 @@
+"""The entry point: a group whose commands are imported only when they are called, and the one table of exit codes.
+
+0 ok · 1 expected error · 2 usage · 3 a gate failed · 4 inconclusive where a verdict was demanded · 130 interrupt ·
+141 closed pipe. The only broad catch of the project is here.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from mlstream import __version__
+from mlstream.errors import MlstreamError, UsageError
+
+# name → (module, attribute, the help line that `mlstream --help` shows without importing the module)
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "broker": (
+        "mlstream.cli.broker",
+        "broker",
+        "A real Apache Kafka on this machine: up, down, status, logs.",
+    ),
+    "snapshot": ("mlstream.cli.snapshot", "snapshot", "Freeze ranges of topics: create, ls, show, verify."),
+    "train": (
+        "mlstream.cli.train",
+        "train",
+        "Fit the versions that have a train step, on a frozen snapshot.",
+    ),
+    "run": ("mlstream.cli.run", "run", "Run every version over a snapshot; `run ls`, `run show`."),
+    "compare": ("mlstream.cli.compare", "compare", "Compare the versions of a run and record it in MLflow."),
+    "ui": ("mlstream.cli.ui", "ui", "Open the MLflow UI on the recorded comparisons."),
+    "config": ("mlstream.cli.config", "config", "Check an experiment file; print its JSON Schema."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands' names and help lines, and imports a command when it runs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command = getattr(import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_line) for name, (_, _, help_line) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="mlstream")
+@click.option(
+    "--home",
+    type=click.Path(file_okay=False),
+    envvar="MLSTREAM_HOME",
+    help="Where snapshots and runs are kept (default: .mlstream in the project).",
+)
+@click.option(
+    "--bootstrap-servers",
+    metavar="HOST:PORT,…",
+    envvar="MLSTREAM_BOOTSTRAP_SERVERS",
+    help="An existing Kafka cluster (default: the embedded broker).",
+)
+@click.option(
+    "--kafka-config",
+    type=click.Path(dir_okay=False),
+    envvar="MLSTREAM_KAFKA_CONFIG",
+    help="A YAML file of kafka-python's client settings, for TLS and SASL.",
+)
+@click.pass_context
+def cli(ctx: click.Context, home: str | None, bootstrap_servers: str | None, kafka_config: str | None) -> None:
+    """Git for machine-learning experiments on streams.
+
+    Freeze a range of Kafka topics, run versions of a model over it in parallel, and compare them with honest
+    statistics: a change in the output then comes from the code, not from the data.
+    """
+    from mlstream.cli.context import Session
+
+    ctx.obj = Session(home=home, bootstrap_servers=bootstrap_servers, kafka_config=kafka_config)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command line and exit with the code of the table above."""
+    sys.exit(run(args))
+
+
+def run(args: list[str] | None = None) -> int:
+    """Run the command line; return its exit code. Errors go to stderr, one line each, never a traceback."""
+    try:
+        result: Any = cli.main(args=args, prog_name="mlstream", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as exc:
+        return exc.exit_code
+    except click.ClickException as exc:
+        exc.show(file=sys.stderr)
+        return UsageError.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return 130
+    except BrokenPipeError:
+        # The reader went away; nothing more can be written, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except MlstreamError as exc:
+        _print_error(exc.message, exc.hint)
+        return exc.exit_code
+    except Exception as exc:
+        if os.environ.get("MLSTREAM_DEBUG"):
+            raise
+        _print_error(f"unexpected {type(exc).__name__}: {exc}", "set MLSTREAM_DEBUG=1 to see where, and report it")
+        return 1
+
+
+def _print_error(message: str, hint: str | None) -> None:
+    click.echo(click.style("error: ", fg="red", bold=True) + message, err=True)
+    if hint is not None:
+        click.echo(click.style("  fix: ", fg="cyan") + hint, err=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Statistics over paired predictions: pure functions on columns, no I/O."""

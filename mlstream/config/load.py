@@ -1,0 +1,167 @@
+"""Read an experiment file and word what is wrong with it: file, line, key, fix. Reads that one file only."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from mlstream.config.models import ExperimentConfig
+from mlstream.errors import ConfigError
+from mlstream.home import project_root
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def load_config(path: str | Path) -> ExperimentConfig:
+    """The experiment at `path`, checked.
+
+    Raises:
+        ConfigError: the file is not there, is not YAML, or a key is unknown, missing or has a wrong value.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file", hint=_near_files(path), path=str(path)) from None
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"{path}: cannot be read: {exc}", path=str(path)) from exc
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as exc:
+        mark = getattr(exc, "problem_mark", None)
+        line = 1 if mark is None else mark.line + 1
+        problem = getattr(exc, "problem", None) or str(exc)
+        raise ConfigError(f"{path}:{line}: not YAML: {problem}", path=str(path), line=line) from exc
+    if not isinstance(data, dict) or node is None:
+        raise ConfigError(f"{path}:1: an experiment is a mapping of keys", hint="start with `experiment: NAME`")
+    _refuse_repeated_keys(path, node)
+    data["connection"] = _expand(path, node, data.get("connection"))
+    if data["connection"] is None:
+        del data["connection"]
+    try:
+        config = ExperimentConfig.model_validate(data)
+    except ValidationError as exc:
+        raise _as_config_error(path, node, exc) from exc
+    return config.located(path.resolve(), project_root(path.resolve().parent))
+
+
+def _expand(path: Path, node: yaml.Node, connection: Any) -> Any:
+    """`${NAME}` in the connection's settings → the environment's value."""
+    if not isinstance(connection, dict):
+        return connection
+
+    def value_of(key: str, match: re.Match[str]) -> str:
+        found = os.environ.get(match[1])
+        if found is None:
+            line = _line(node, ("connection", key))
+            raise ConfigError(
+                f"{path}:{line}: connection.{key}: the environment has no {match[1]}",
+                hint=f"export {match[1]}=…",
+            )
+        return found
+
+    return {
+        key: _VARIABLE.sub(partial(value_of, key), value) if isinstance(value, str) else value
+        for key, value in connection.items()
+    }
+
+
+def _as_config_error(path: Path, node: yaml.Node, exc: ValidationError) -> ConfigError:
+    lines = []
+    first = 1
+    for number, error in enumerate(exc.errors(include_url=False)):
+        where = tuple(part for part in error["loc"] if part != "[key]")
+        line = _line(node, where)
+        first = line if number == 0 else first
+        key = ".".join(str(part) for part in where)
+        lines.append(f"{path}:{line}: {key + ': ' if key else ''}{_explain(error)}")
+    return ConfigError("\n".join(lines), path=str(path), line=first)
+
+
+def _explain(error: Any) -> str:
+    kind, where = error["type"], error["loc"]
+    if kind == "extra_forbidden":
+        near = difflib.get_close_matches(str(where[-1]), _keys_at(where[:-1]), n=1)
+        return "no such key" + (
+            f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(_keys_at(where[:-1]))}"
+        )
+    if kind == "missing":
+        return "missing; add it"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    given = error.get("input")
+    if kind == "value_error" or isinstance(given, dict | list):
+        return message
+    return f"{message[0].lower()}{message[1:]} (it is {given!r})"
+
+
+def _keys_at(where: tuple[Any, ...]) -> list[str]:
+    """The keys that the schema knows at a place in the file."""
+    schema = ExperimentConfig.model_json_schema()
+    here: Any = schema
+    for part in where:
+        here = _resolve(schema, here)
+        properties = here.get("properties", {})
+        here = properties.get(part, here.get("additionalProperties", here.get("items", {})))
+    return list(_resolve(schema, here).get("properties", {}))
+
+
+def _resolve(schema: dict[str, Any], here: Any) -> dict[str, Any]:
+    while isinstance(here, dict) and ("$ref" in here or "anyOf" in here or "allOf" in here):
+        if "$ref" in here:
+            here = schema["$defs"][here["$ref"].rsplit("/", 1)[1]]
+        else:
+            options = here.get("anyOf") or here["allOf"]
+            here = next((option for option in options if option.get("type") != "null"), {})
+    return here if isinstance(here, dict) else {}
+
+
+def _line(node: yaml.Node, where: tuple[Any, ...]) -> int:
+    """The line (from 1) of the deepest part of `where` that the file has."""
+    line = node.start_mark.line + 1
+    for part in where:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if key.value == str(part):
+                    line, node = key.start_mark.line + 1, value
+                    break
+            else:
+                return int(line)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+        else:
+            return int(line)
+    return int(line)
+
+
+def _refuse_repeated_keys(path: Path, node: yaml.Node) -> None:
+    if isinstance(node, yaml.MappingNode):
+        seen: dict[str, int] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if key.value in seen:
+                raise ConfigError(
+                    f"{path}:{line}: {key.value}: the key stands here twice (first in line {seen[key.value]})",
+                    hint="keep one of them",
+                    path=str(path),
+                    line=line,
+                )
+            seen[key.value] = line
+            _refuse_repeated_keys(path, value)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _refuse_repeated_keys(path, item)
+
+
+def _near_files(path: Path) -> str:
+    folder = path.parent if path.parent.is_dir() else Path("configs")
+    names = sorted(str(file) for file in folder.glob("*.y*ml")) if folder.is_dir() else []
+    return f"there are: {', '.join(names)}" if names else "write one; `mlstream config schema` says what it holds"

@@ -1,0 +1,254 @@
+"""Pydantic models of an experiment file. No files, no clocks; `load.py` reads the file and words the errors."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+
+from mlstream.errors import MlstreamError
+from mlstream.naming import check_name
+from mlstream.ranges import parse_duration_s
+
+Task = Literal["binary", "multiclass", "regression"]
+Scalar = str | int | float | bool | None
+
+CLASSIFICATION_METRICS = (
+    "accuracy",
+    "balanced_accuracy",
+    "log_loss",
+    "brier_score",
+    "roc_auc",
+    "average_precision",
+)
+REGRESSION_METRICS = ("mae", "rmse", "r2")
+METRICS: dict[Task, tuple[str, ...]] = {
+    "binary": CLASSIFICATION_METRICS,
+    "multiclass": ("accuracy", "balanced_accuracy", "log_loss"),
+    "regression": REGRESSION_METRICS,
+}
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+
+def _duration(value: str) -> str:
+    try:
+        parse_duration_s(value)
+    except MlstreamError as exc:
+        raise ValueError(str(exc)) from exc
+    return value
+
+
+class DecodeConfig(_Section):
+    """How a record's value becomes typed columns."""
+
+    format: Literal["json", "raw"] = Field("json", description="json: one JSON object a record; raw: bytes as they are")
+    columns: dict[str, str] | None = Field(
+        None,
+        description="column name → type (int, float, string, bool, time); "
+        "without it the schema is inferred over the whole range, once, and pinned in the run",
+    )
+    on_error: Literal["fail", "null"] = Field(
+        "fail",
+        description="a value that does not decode: fail names it and stops; null makes its columns null",
+    )
+
+    @field_validator("columns")
+    @classmethod
+    def _known_types(cls, columns: dict[str, str] | None) -> dict[str, str] | None:
+        for name, kind in (columns or {}).items():
+            if kind not in ("int", "float", "string", "bool", "time"):
+                raise ValueError(f"column {name!r} has the type {kind!r}; use int, float, string, bool or time")
+        return columns
+
+
+class InputConfig(_Section):
+    """The stream that the versions score."""
+
+    topic: str = Field(description="the topic of the snapshot whose records are scored")
+    decode: DecodeConfig = DecodeConfig()
+
+
+class LabelConfig(_Section):
+    """Where the truth comes from: a field of the record itself, or another stream of the same snapshot."""
+
+    topic: str | None = Field(None, description="the topic that brings the labels; without it, the input's own record")
+    decode: DecodeConfig = DecodeConfig()
+    on: list[str] = Field(
+        default_factory=list,
+        description="columns that a record and its label have in common, compared for equality",
+    )
+    value: str = Field(description="SQL expression over the label's columns, for example 'arr_delay > 15'")
+    within: str | None = Field(
+        None,
+        description="how long after a record its label may come, for example 36h; later records are not yet due",
+    )
+    missing: Literal["refuse", "exclude"] = Field(
+        "refuse",
+        description="a record that is due and has no label: refuse stops the comparison, "
+        "exclude leaves it out of the metrics and counts it",
+    )
+    reason: str | None = Field(None, description="why labels may be missing; printed with the count")
+
+    @field_validator("within")
+    @classmethod
+    def _within(cls, value: str | None) -> str | None:
+        return None if value is None else _duration(value)
+
+    @model_validator(mode="after")
+    def _joined(self) -> LabelConfig:
+        if self.topic is not None and not self.on:
+            raise ValueError("labels from another topic need `on:`, the columns that tell which record a label is for")
+        return self
+
+
+class VersionConfig(_Section):
+    """One named way to score."""
+
+    model: str = Field(
+        description="path.py:factory, package.module:factory, or the file of a fitted scikit-learn estimator "
+        "(.skops; .joblib and .pkl only with trust: true)"
+    )
+    description: str = ""
+    parameters: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the factory")
+    features: list[str] | None = Field(None, description="the columns given to the model, in this order")
+    files: list[str] = Field(default_factory=list, description="data files that the code reads; part of its digest")
+    train: str | None = Field(None, description="path.py:function that `mlstream train` calls to make the model's file")
+    trust: bool = Field(False, description="allow loading by pickle; only for files that you made yourself")
+
+
+class BootstrapConfig(_Section):
+    """How uncertainty is estimated."""
+
+    resamples: Annotated[int, Field(ge=200, le=100_000)] = 2000
+    confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
+    block: str = Field(
+        "auto", description="length of a block of event time, for example 6h; auto: from the autocorrelation"
+    )
+    seed: int = 0
+
+    @field_validator("block")
+    @classmethod
+    def _block(cls, value: str) -> str:
+        return value if value == "auto" else _duration(value)
+
+
+class ExperimentConfig(_Section):
+    """An experiment: `configs/NAME.yaml`. Paths in it are relative to the project's root."""
+
+    experiment: str = Field(description="its name; the first part of its output topics")
+    question: str = Field("", description="the question that the models answer, in a sentence")
+    task: Task = "binary"
+    input: InputConfig
+    labels: LabelConfig | None = None
+    features: list[str] | None = Field(
+        None, description="the columns given to every model, unless a version says otherwise"
+    )
+    versions: dict[str, VersionConfig] = Field(min_length=1)
+    baseline: str | None = Field(
+        None, description="the version that the others are compared with; the first when left out"
+    )
+    metrics: list[str] | None = Field(None, description="all metrics of the task when left out")
+    margins: dict[str, float] = Field(
+        default_factory=dict, description="metric → the difference that does not matter in practice"
+    )
+    threshold: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.5,
+        description="score from which a binary prediction counts as positive, where a model gives scores only",
+    )
+    bootstrap: BootstrapConfig = BootstrapConfig()
+    batch_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 8192
+    seed: int = 0
+    connection: dict[str, Scalar] = Field(
+        default_factory=dict,
+        description="kafka-python's client settings; ${NAME} is read from the environment",
+    )
+
+    _path: Path | None = PrivateAttr(None)
+    _root: Path | None = PrivateAttr(None)
+
+    @field_validator("experiment")
+    @classmethod
+    def _experiment(cls, value: str) -> str:
+        return _checked(value, what="experiment")
+
+    @field_validator("versions")
+    @classmethod
+    def _versions(cls, value: dict[str, VersionConfig]) -> dict[str, VersionConfig]:
+        for name in value:
+            _checked(name, what="version")
+        return value
+
+    @model_validator(mode="after")
+    def _agree(self) -> ExperimentConfig:
+        if self.baseline is not None and self.baseline not in self.versions:
+            raise ValueError(f"baseline {self.baseline!r} is not a version; there are: {', '.join(self.versions)}")
+        known = METRICS[self.task]
+        for name in [*(self.metrics or ()), *self.margins]:
+            if name not in known:
+                raise ValueError(f"{name!r} is not a metric of a {self.task} task; use {_nearest(name, known)}")
+        return self
+
+    @property
+    def baseline_version(self) -> str:
+        """The baseline that was named, else the first version."""
+        return self.baseline if self.baseline is not None else next(iter(self.versions))
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """The metrics that were named, else all of the task."""
+        return tuple(self.metrics) if self.metrics is not None else METRICS[self.task]
+
+    @property
+    def path(self) -> Path:
+        """The file it was read from.
+
+        Raises:
+            ValueError: when it was made in memory.
+        """
+        if self._path is None:
+            raise ValueError("this configuration was not read from a file")
+        return self._path
+
+    @property
+    def root(self) -> Path:
+        """The folder that its relative paths start from; the working directory when it was made in memory."""
+        return Path.cwd() if self._root is None else self._root
+
+    def located(self, path: Path, root: Path) -> ExperimentConfig:
+        """The same configuration, knowing the file that it came from and the root of its project."""
+        copy = self.model_copy()
+        copy._path, copy._root = path, root
+        return copy
+
+    def features_of(self, version: str) -> tuple[str, ...] | None:
+        """The columns for that version, in order; None means all columns of the decoded record."""
+        own = self.versions[version].features
+        chosen = own if own is not None else self.features
+        return None if chosen is None else tuple(chosen)
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of an experiment file, for editors and CI."""
+    schema = ExperimentConfig.model_json_schema()
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "mlstream experiment",
+        **schema,
+    }
+
+
+def _checked(value: str, *, what: str) -> str:
+    try:
+        return check_name(value, what=what)
+    except MlstreamError as exc:
+        raise ValueError(str(exc)) from exc
+
+
+def _nearest(name: str, known: tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"{close[0]!r}?" if close else f"one of {', '.join(known)}"

@@ -1,0 +1,1 @@
+"""Put comparisons where people read them: MLflow, charts."""

@@ -1,0 +1,1 @@
+"""Run versions over a snapshot; their outputs are topics."""

@@ -1,0 +1,1 @@
+"""Immutable datasets under one digest."""

@@ -1,0 +1,1 @@
+"""Joins wire and broker: topics to columns and back."""

@@ -1,0 +1,1 @@
+"""Versions of a model: resolve, load, digest."""

@@ -1,0 +1,1 @@
+"""Record batches to and from Arrow columns. Bytes only; opens no socket."""

@@ -12,7 +12,7 @@ from mlstream.errors import MlstreamError
 
 if TYPE_CHECKING:
     from mlstream.broker.connection import Connection
-    from mlstream.comparison.compare import Comparison
+    from mlstream.comparison.result import Comparison
     from mlstream.config import ExperimentConfig, load_config
     from mlstream.reporting.compare import compare
     from mlstream.runs.replay import run
@@ -45,7 +45,7 @@ _HOMES = {
     "open_run": "mlstream.runs.run",
     "Run": "mlstream.runs.run",
     "compare": "mlstream.reporting.compare",
-    "Comparison": "mlstream.comparison.compare",
+    "Comparison": "mlstream.comparison.result",
     "Connection": "mlstream.broker.connection",
     "ExperimentConfig": "mlstream.config",
     "load_config": "mlstream.config",

@@ -1,0 +1,135 @@
+"""What a comparison found, as plain values that survive JSON. Computes nothing.
+
+A figure that is not defined (ROC AUC with one class only, say) is None and `undefined` says why: never NaN.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Verdict = Literal["better", "worse", "equivalent", "inconclusive"]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A confidence interval `[low, high]` at level `confidence` (0.95 for 95 %)."""
+
+    low: float
+    high: float
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How many records of the input one version answered. `predictions + errors + missing == records` when nothing
+    is doubled.
+    """
+
+    version: str
+    records: int
+    predictions: int
+    errors: int
+    missing: int
+    doubled: int
+
+
+@dataclass(frozen=True, slots=True)
+class LabelCoverage:
+    """How many records have a truth to compare with. `labelled + not_yet_due + missing == records`."""
+
+    records: int
+    labelled: int
+    not_yet_due: int
+    missing: int
+    positives: int | None
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """The blocks of the bootstrap: intervals of event time across all partitions, each `length_s` seconds long.
+
+    `chosen` says how the length came about ("given", or the rule that picked it).
+    """
+
+    count: int
+    length_s: float
+    chosen: str
+
+
+@dataclass(frozen=True, slots=True)
+class MetricResult:
+    """One version's value of one metric over the labelled records."""
+
+    version: str
+    metric: str
+    value: float | None
+    interval: Interval | None
+    higher_is_better: bool
+    undefined: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaResult:
+    """One version against the baseline on one metric: `delta = value(version) - value(baseline)`, paired.
+
+    `p_adjusted` is corrected (Holm) for all pairs of version × metric of the comparison. `verdict` reads the interval
+    and the margin; `reason` says why it is inconclusive.
+    """
+
+    version: str
+    baseline: str
+    metric: str
+    delta: float | None
+    interval: Interval | None
+    p_value: float | None
+    p_adjusted: float | None
+    margin: float | None
+    verdict: Verdict
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Versions compared on one run, paired record by record. `id` is a digest of everything else in it."""
+
+    id: str
+    experiment: str
+    question: str
+    task: str
+    run_id: str
+    snapshot_id: str
+    snapshot_name: str | None
+    baseline: str
+    versions: tuple[str, ...]
+    outputs: dict[str, str]  # version → id of the snapshot that froze its predictions
+    coverage: tuple[Coverage, ...]
+    labels: LabelCoverage | None
+    blocks: Blocks | None
+    metrics: tuple[MetricResult, ...]
+    deltas: tuple[DeltaResult, ...]
+    agreement: dict[str, float] = field(default_factory=dict)  # version → share of records with the baseline's answer
+    settings: dict[str, Any] = field(default_factory=dict)  # confidence, resamples, seed, block, threshold
+
+    def metric(self, version: str, metric: str) -> MetricResult:
+        """The value of `metric` for `version`.
+
+        Raises:
+            KeyError: when it was not computed.
+        """
+        for found in self.metrics:
+            if (found.version, found.metric) == (version, metric):
+                return found
+        raise KeyError((version, metric))
+
+    def delta(self, version: str, metric: str) -> DeltaResult | None:
+        """The difference of `version` to the baseline, or None for the baseline itself."""
+        for found in self.deltas:
+            if (found.version, found.metric) == (version, metric):
+                return found
+        return None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready: dicts, lists, strings, numbers and None only."""
+        return asdict(self)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mlstream.runs.run import Run, open_run
     from mlstream.snapshots.capture import snapshot
     from mlstream.snapshots.snapshot import Snapshot, open_snapshot
+    from mlstream.streams.publish import publish
 
 __version__ = "0.1.0"
 
@@ -31,6 +32,7 @@ __all__ = [
     "Run",
     "compare",
     "Comparison",
+    "publish",
     "Connection",
     "ExperimentConfig",
     "load_config",
@@ -46,6 +48,7 @@ _HOMES = {
     "Run": "mlstream.runs.run",
     "compare": "mlstream.reporting.compare",
     "Comparison": "mlstream.comparison.result",
+    "publish": "mlstream.streams.publish",
     "Connection": "mlstream.broker.connection",
     "ExperimentConfig": "mlstream.config",
     "load_config": "mlstream.config",

@@ -13,8 +13,8 @@ from mlstream.errors import UsageError
 RESERVED = frozenset({"results", "errors", "state", "control"})
 MAX_TOPIC_LENGTH = 249
 RUN_DIGITS = 12
-_NAME = re.compile(r"^[a-z0-9][a-z0-9-]*$")
-_SNAPSHOT = re.compile(r"^[a-z0-9][a-z0-9._-]{0,127}$")
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+_SNAPSHOT = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
 
 
 def check_name(name: str, *, what: str) -> str:
@@ -27,7 +27,7 @@ def check_name(name: str, *, what: str) -> str:
     Raises:
         UsageError: when it holds other characters or is reserved.
     """
-    if _NAME.match(name) is None:
+    if _NAME.fullmatch(name) is None:
         raise UsageError(
             f"{what} {name!r}: a name holds a-z, 0-9 and '-' and starts with a letter or digit",
             hint=f"rename it, for example to {_suggest(name)!r}",
@@ -43,7 +43,7 @@ def check_snapshot_name(name: str) -> str:
     Raises:
         UsageError: when it is not such a name.
     """
-    if _SNAPSHOT.match(name) is None or name.endswith(".json"):
+    if _SNAPSHOT.fullmatch(name) is None or name.endswith(".json"):
         raise UsageError(
             f"snapshot {name!r}: a name holds a-z, 0-9, '.', '_' and '-', starts with a letter or digit "
             "and has at most 128 characters",

@@ -12,10 +12,10 @@ from datetime import UTC, datetime, timedelta
 
 from mlstream.errors import UsageError
 
-_DURATION = re.compile(r"^(?P<n>\d+(?:\.\d+)?)(?P<unit>ms|s|m|h|d|w)$")
+_DURATION = re.compile(r"(?P<n>\d+(?:\.\d+)?)(?P<unit>ms|s|m|h|d|w)")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _TOPIC = re.compile(
-    r"^(?P<topic>[a-zA-Z0-9._-]{1,249})(?:\[(?P<partitions>[0-9,\- ]+)\])?(?:@(?P<start>.*?)\.\.(?P<stop>.*))?$"
+    r"(?P<topic>[a-zA-Z0-9._-]{1,249})(?:\[(?P<partitions>[0-9,\- ]+)\])?(?:@(?P<start>.*?)\.\.(?P<stop>.*))?"
 )
 
 
@@ -86,7 +86,7 @@ def parse_duration_s(text: str) -> float:
     Raises:
         UsageError: when it is not a number with one of the units ms, s, m, h, d, w.
     """
-    match = _DURATION.match(text.strip())
+    match = _DURATION.fullmatch(text.strip())
     if match is None:
         raise UsageError(f"{text!r} is not a duration", hint="write a number and a unit: 500ms, 30s, 15m, 36h, 7d, 2w")
     return float(match["n"]) * _UNIT_S[match["unit"]]
@@ -107,7 +107,7 @@ def parse_position(text: str, *, now: datetime | None = None) -> Position:
         return Position(group=text[6:])
     if text.isascii() and text.isdigit():
         return Position(offset=int(text))
-    if text.startswith("-") and _DURATION.match(text[1:]) is not None:
+    if text.startswith("-") and _DURATION.fullmatch(text[1:]) is not None:
         moment = datetime.now(UTC) if now is None else now
         return Position(timestamp_ms=_to_ms(moment - timedelta(seconds=parse_duration_s(text[1:]))))
     try:
@@ -131,7 +131,7 @@ def parse_topic(
     Raises:
         UsageError: when it is not of that form.
     """
-    match = _TOPIC.match(text.strip())
+    match = _TOPIC.fullmatch(text.strip())
     if match is None:
         raise UsageError(f"{text!r} does not name a topic", hint="write TOPIC, TOPIC[0,1] or TOPIC[0,1]@FROM..TO")
     if match["start"]:

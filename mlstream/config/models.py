@@ -6,7 +6,7 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from mlstream.errors import MlstreamError
 from mlstream.naming import check_name
@@ -35,12 +35,15 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
 
 
-def _duration(value: str) -> str:
+def _duration(value: object) -> str:
     try:
-        parse_duration_s(value)
+        parse_duration_s(str(value))
     except MlstreamError as exc:
         raise ValueError(str(exc)) from exc
-    return value
+    return str(value)
+
+
+Duration = Annotated[str, BeforeValidator(_duration)]
 
 
 class DecodeConfig(_Section):
@@ -83,7 +86,7 @@ class LabelConfig(_Section):
         description="columns that a record and its label have in common, compared for equality",
     )
     value: str = Field(description="SQL expression over the label's columns, for example 'arr_delay > 15'")
-    within: str | None = Field(
+    within: Duration | None = Field(
         None,
         description="how long after a record its label may come, for example 36h; later records are not yet due",
     )
@@ -93,11 +96,6 @@ class LabelConfig(_Section):
         "exclude leaves it out of the metrics and counts it",
     )
     reason: str | None = Field(None, description="why labels may be missing; printed with the count")
-
-    @field_validator("within")
-    @classmethod
-    def _within(cls, value: str | None) -> str | None:
-        return None if value is None else _duration(value)
 
     @model_validator(mode="after")
     def _joined(self) -> LabelConfig:
@@ -126,15 +124,10 @@ class BootstrapConfig(_Section):
 
     resamples: Annotated[int, Field(ge=200, le=100_000)] = 2000
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
-    block: str = Field(
+    block: Literal["auto"] | Duration = Field(
         "auto", description="length of a block of event time, for example 6h; auto: from the autocorrelation"
     )
     seed: int = 0
-
-    @field_validator("block")
-    @classmethod
-    def _block(cls, value: str) -> str:
-        return value if value == "auto" else _duration(value)
 
 
 class ExperimentConfig(_Section):

@@ -1,0 +1,58 @@
+# Two commands do everything on a fresh machine that has Python, make and the package registries:
+#   make demo    the main job on a real Kafka and real data
+#   make test    all tests
+# `make help` lists the rest.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+RUN    := $(BIN)/python -m
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bench notebook lock clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
+
+# The environment: made when missing, and again when what the project needs changes.
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade uv
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --python $(BIN)/python \
+		--constraint constraints.txt --editable '.[demo]' --group dev
+	@touch $@
+
+demo: $(VENV)/.ready  ## freeze, train, run three versions, compare: on a real Kafka with real flights
+	@$(RUN) pipelines.flights.demo
+
+test: $(VENV)/.ready  ## all tests
+	$(RUN) pytest
+
+check: $(VENV)/.ready  ## lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(RUN) mypy
+
+format: $(VENV)/.ready  ## put the code into its form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(VENV)/.ready-bench: $(VENV)/.ready
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --python $(BIN)/python \
+		--constraint constraints.txt --editable '.[demo,bench]'
+	@touch $@
+
+bench: $(VENV)/.ready-bench  ## the figures of the README, each beside its peers (about ten minutes; leave the machine alone)
+	$(RUN) benchmarks
+
+notebook: $(VENV)/.ready  ## open the notebook of the demo
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --python $(BIN)/python jupyterlab
+	$(BIN)/jupyter lab notebooks/
+
+lock: $(VENV)/.ready  ## renew constraints.txt, the versions that the tests ran with
+	$(BIN)/uv pip compile --quiet --universal --no-header --no-annotate --no-emit-index-url \
+		--all-extras --group dev pyproject.toml --output-file constraints.txt
+
+clean:  ## remove the environment and what tools left; the store in .mlstream stays
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find mlstream pipelines tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,98 @@
+"""Positions and topics as users write them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlstream.errors import UsageError
+from mlstream.ranges import (
+    EARLIEST,
+    LATEST,
+    PartitionRange,
+    Position,
+    TopicSelection,
+    format_time_ms,
+    parse_duration_s,
+    parse_partitions,
+    parse_position,
+    parse_topic,
+)
+
+NOW = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "position"),
+    [
+        ("earliest", EARLIEST),
+        (" latest ", LATEST),
+        ("0", Position(offset=0)),
+        ("1200", Position(offset=1200)),
+        ("2013-10-01", Position(timestamp_ms=1380585600000)),
+        ("2013-10-01T06:00+02:00", Position(timestamp_ms=1380600000000)),
+        ("2013-10-01T04:00:00Z", Position(timestamp_ms=1380600000000)),
+        ("-2h", Position(timestamp_ms=int(NOW.timestamp() * 1000) - 7_200_000)),
+        ("-1.5s", Position(timestamp_ms=int(NOW.timestamp() * 1000) - 1500)),
+        ("1969-12-31T23:59:59.999Z", Position(timestamp_ms=-1)),
+        ("group:billing", Position(group="billing")),
+    ],
+)
+def test_a_position_is_an_edge_an_offset_a_time_or_a_group(text: str, position: Position) -> None:
+    assert parse_position(text, now=NOW) == position
+
+
+@pytest.mark.parametrize("text", ["", "-5", "-2x", "later", "2013-13-01", "1_000", "١٢", "group:", "1.5"])
+def test_what_is_no_position_is_refused_with_the_forms_that_are(text: str) -> None:
+    with pytest.raises(UsageError, match="is not a position in a stream; write an offset"):
+        parse_position(text, now=NOW)
+
+
+def test_a_topic_may_carry_partitions_and_a_range() -> None:
+    assert parse_topic("ticks") == TopicSelection("ticks")
+    assert parse_topic("ticks[0,2-4]@5..9") == TopicSelection(
+        "ticks", (0, 2, 3, 4), Position(offset=5), Position(offset=9)
+    )
+    assert parse_topic("a.b_c-d@2013-10-01T00:00..latest").start == Position(timestamp_ms=1380585600000)
+    assert parse_topic("t@..7", start=Position(offset=3)) == TopicSelection(
+        "t", None, Position(offset=3), Position(offset=7)
+    )
+
+
+@pytest.mark.parametrize("text", ["", "a b", "t[0", "t[]", "é", "x" * 250, "t@5", "t[a]"])
+def test_what_names_no_topic_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_topic(text)
+
+
+@given(st.lists(st.integers(0, 500), min_size=1, max_size=20))
+def test_partitions_come_back_sorted_and_once(numbers: list[int]) -> None:
+    assert parse_partitions(",".join(map(str, numbers))) == tuple(sorted(set(numbers)))
+
+
+@given(st.integers(-62135596800000, 253402300799999))
+def test_a_printed_time_reads_back(timestamp_ms: int) -> None:
+    assert parse_position(format_time_ms(timestamp_ms)) == Position(timestamp_ms=timestamp_ms)
+
+
+def test_durations_have_units() -> None:
+    assert [parse_duration_s(text) for text in ("500ms", "90s", "1.5h", "36h", "7d", "2w")] == [
+        0.5,
+        90.0,
+        5400.0,
+        129600.0,
+        604800.0,
+        1209600.0,
+    ]
+    with pytest.raises(UsageError, match="'36' is not a duration"):
+        parse_duration_s("36")
+
+
+def test_a_range_is_half_open_and_never_negative() -> None:
+    assert len(PartitionRange("t", 0, 3, 3)) == 0
+    assert str(PartitionRange("t", 1, 3, 9)) == "t[1]@3..9"
+    with pytest.raises(UsageError, match=r"t\[0\]: \[4, 3\) is not a range"):
+        PartitionRange("t", 0, 4, 3)

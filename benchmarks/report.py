@@ -17,7 +17,7 @@ import psutil
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One row of a benchmark: what was measured, its figure with a unit, and its ratio to mlstream where it is a peer."""
+    """One row of a benchmark: a figure with its unit, and its ratio to the line that says 1.00 x."""
 
     name: str
     figure: float

@@ -1,0 +1,109 @@
+"""Fixtures of all tests: a real Kafka, a client, a home, and the command line. Imports what it needs when it is asked.
+
+Each pytest process has a broker of its own, in a temporary home; only the cache of Kafka's jars is shared.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from mlstream.broker.client import Client
+    from mlstream.broker.connection import Connection
+    from mlstream.home import Home
+
+
+@pytest.fixture(scope="session")
+def broker_home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """The home of the session's embedded broker. Tests that need a broker of their own use `home`."""
+    from mlstream.home import Home
+
+    return Home(tmp_path_factory.mktemp("kafka"))
+
+
+@pytest.fixture(scope="session")
+def broker(broker_home: Home) -> Iterator[Connection]:
+    """A running Kafka: the one that MLSTREAM_TEST_BOOTSTRAP_SERVERS names, else an embedded one."""
+    from mlstream.broker.connection import Connection
+    from mlstream.broker.embedded import down, up
+
+    named = os.environ.get("MLSTREAM_TEST_BOOTSTRAP_SERVERS")
+    if named:
+        yield Connection(bootstrap_servers=tuple(named.split(",")), settings={})
+        return
+    try:
+        yield Connection(bootstrap_servers=up(broker_home, timeout_s=120).bootstrap_servers, settings={})
+    finally:
+        down(broker_home)
+
+
+@pytest.fixture(scope="session")
+def client(broker: Connection) -> Iterator[Client]:
+    """A client of the session's broker."""
+    from mlstream.broker.client import Client
+
+    with Client(broker) as opened:
+        yield opened
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    """An empty home of the test's own."""
+    from mlstream.home import Home
+
+    return Home(tmp_path / "home")
+
+
+@pytest.fixture
+def topic(request: pytest.FixtureRequest) -> str:
+    """A topic's name that no other test uses; the topic does not exist."""
+    words = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:60].strip("-")
+    return f"{words}-{secrets.token_hex(4)}"
+
+
+@dataclass(frozen=True)
+class Called:
+    """What a call of the command line gave back."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> Any:
+        """stdout as the one JSON value that `--json` promises."""
+        return json.loads(self.stdout)
+
+
+@pytest.fixture
+def bare_cli(home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Called]:
+    """Call the command line in this process, in the test's home and with no cluster named: `bare_cli("broker", "up")`."""
+    from mlstream.cli.main import run
+
+    for name in ("MLSTREAM_BOOTSTRAP_SERVERS", "MLSTREAM_KAFKA_CONFIG", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MLSTREAM_HOME", str(home.path))
+
+    def call(*args: str | os.PathLike[str]) -> Called:
+        capsys.readouterr()
+        exit_code = run([os.fspath(arg) for arg in args])
+        captured = capsys.readouterr()
+        return Called(exit_code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def cli(bare_cli: Callable[..., Called], broker: Connection, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Called]:
+    """Call the command line in this process, in the test's home and on the session's broker."""
+    monkeypatch.setenv("MLSTREAM_BOOTSTRAP_SERVERS", ",".join(broker.bootstrap_servers))
+    return bare_cli

@@ -1,0 +1,126 @@
+"""Names and numbers as people read them, the same in every report. Pure functions on text."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+
+from mlstream.comparison.result import Comparison, DeltaResult, Interval, Verdict
+
+METRIC_NAMES = {
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "log_loss": "Log loss",
+    "brier_score": "Brier score",
+    "roc_auc": "ROC AUC",
+    "average_precision": "Average precision",
+    "mae": "MAE",
+    "rmse": "RMSE",
+    "r2": "R²",
+}
+VERDICTS: tuple[Verdict, ...] = ("better", "worse", "equivalent", "inconclusive")
+MINUS = "\N{MINUS SIGN}"
+
+
+def title(comparison: Comparison) -> str:
+    """`v1 · v2 · v3 on flights-q4`; the number of versions where their names would be too long."""
+    names = " · ".join(comparison.versions)
+    shown = names if len(names) <= 45 else f"{len(comparison.versions)} versions"
+    return f"{shown} on {comparison.snapshot_name or comparison.snapshot_id[:12]}"
+
+
+def metric_name(metric: str) -> str:
+    """`roc_auc` → `ROC AUC`; a name that is not known loses its underscores only."""
+    return METRIC_NAMES.get(metric, metric.replace("_", " ").capitalize())
+
+
+def direction(higher_is_better: bool) -> str:
+    """An arrow that points to the better side."""
+    return "↑" if higher_is_better else "↓"
+
+
+def number(value: float) -> str:
+    """Four decimals below 10, two below 1,000, whole numbers with separators above."""
+    size = abs(value)
+    text = f"{size:.4f}" if size < 10 else f"{size:.2f}" if size < 1000 else f"{size:,.0f}"
+    return f"{MINUS}{text}" if value < 0 and float(text.replace(",", "")) != 0 else text
+
+
+def signed(value: float) -> str:
+    """A difference: always with its sign, except for zero."""
+    text = number(value)
+    return text if text.startswith(MINUS) or not text.strip("0.,") else f"+{text}"
+
+
+def interval(found: Interval) -> str:
+    """The bounds of a difference, each with its sign."""
+    return f"{signed(found.low)} to {signed(found.high)}"
+
+
+def percent(share: float) -> str:
+    """`0.95` → `95 %`; one decimal where it is not whole, and never rounded up to all or down to none."""
+    if 0 < share < 0.001:
+        return "< 0.1 %"
+    if 0.999 < share < 1:
+        return "> 99.9 %"
+    text = f"{100 * share:.1f}"
+    return f"{text.removesuffix('.0')} %"
+
+
+def duration(seconds: float) -> str:
+    """`21600` → `6 h`: in the largest unit that leaves a number of at least one."""
+    for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0), ("s", 1.0)):
+        if seconds >= size:
+            return f"{seconds / size:.1f}".removesuffix(".0") + f" {unit}"
+    return f"{seconds * 1000:.0f} ms"
+
+
+def size(size_bytes: float) -> str:
+    """Bytes in decimal units: `48.1 MB`."""
+    if size_bytes < 1000:
+        return f"{size_bytes:.0f} bytes"
+    power = min(4, int(math.log10(size_bytes)) // 3)
+    return f"{size_bytes / 1000**power:.1f} {('kB', 'MB', 'GB', 'TB')[power - 1]}"
+
+
+def listed(words: Iterable[str]) -> str:
+    """`a, b and c`."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def verdict_counts(deltas: Iterable[DeltaResult]) -> dict[Verdict, int]:
+    """Verdict → how many of the differences have it, in the order of VERDICTS; only those that occur."""
+    counts = Counter(delta.verdict for delta in deltas)
+    return {verdict: counts[verdict] for verdict in VERDICTS if counts[verdict]}
+
+
+def headline(comparison: Comparison) -> list[str]:
+    """One sentence for each challenger: what it is against the baseline, over all metrics."""
+    base = comparison.baseline
+    sentences = []
+    for version in comparison.versions:
+        if version == base:
+            continue
+        counts = verdict_counts(delta for delta in comparison.deltas if delta.version == version)
+        total = sum(counts.values())
+        if total == 0:
+            share = comparison.agreement.get(version)
+            agreed = "" if share is None else f": it gives {base}'s answer on {percent(share)} of the records"
+            sentences.append(f"{version} was not measured against {base}{agreed}")
+            continue
+        if len(counts) == 1:
+            (verdict,) = counts
+            where = "its one metric" if total == 1 else f"all {total} metrics"
+            sentences.append(f"{version} is {_against(verdict, base)} on {where}")
+            continue
+        (first, count), *rest = counts.items()
+        parts = [f"{_against(first, base)} on {count} of {total} metrics", *(f"{other} on {n}" for other, n in rest)]
+        sentences.append(f"{version} is {listed(parts)}")
+    return sentences
+
+
+def _against(verdict: str, base: str) -> str:
+    joint = {"better": "than", "worse": "than", "equivalent": "to"}.get(verdict)
+    return verdict if joint is None else f"{verdict} {joint} {base}"

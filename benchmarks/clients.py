@@ -1,8 +1,8 @@
 """wire beside whole clients, on one broker: `python benchmarks/clients.py [--records N] [--codec lz4]`.
 
 Reading: kafka-python's consumer, confluent-kafka's consumer, `streams.read` (fetch and decode), and `wire.decode` alone
-over the bytes that were fetched. Writing: the same two clients' producers, `publish`, and `wire.encode` alone. Each in one
-process, the broker on the same machine.
+over the bytes that were fetched. Writing: the same two clients' producers, `publish`, and `wire.encode` alone. Each in
+one process, the broker on the same machine.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ def ticks(records: int, *, seed: int = 7) -> pl.DataFrame:
     """Trades of a made-up exchange, a millisecond apart.
 
     Returns:
-        `records` rows: key (binary, the symbol), value (binary, JSON of about 150 bytes), timestamp (datetime[ms, UTC]).
+        `records` rows: key (binary, the symbol), value (binary, JSON of about 150 bytes), timestamp (ms, UTC).
     """
     rng = np.random.default_rng(seed)
     number = np.arange(records)

@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin
 RUN    := $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench notebook lock clean
+.PHONY: help demo test check format bench docs notebook lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -48,6 +48,9 @@ bench: $(VENV)/.ready-bench  ## the figures of the README, each beside its peers
 notebook: $(VENV)/.ready  ## open the notebook of the demo
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --python $(BIN)/python jupyterlab
 	$(BIN)/jupyter lab notebooks/
+
+docs: $(VENV)/.ready  ## write docs/cli.md and configs/schema.json from the code
+	@$(BIN)/python docs/generate.py
 
 lock: $(VENV)/.ready  ## renew constraints.txt, the versions that the tests ran with
 	$(BIN)/uv pip compile --quiet --universal --no-header --no-annotate --no-emit-index-url \

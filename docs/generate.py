@@ -32,8 +32,8 @@ def reference() -> str:
         "# The command line\n",
         "Written by `make docs` from the commands themselves. Results go to stdout, messages and progress to stderr; "
         "`--json` prints one object.\n",
-        "Exit codes: 0 ok · 1 expected error · 2 usage · 3 a gate failed · 4 inconclusive where a verdict was demanded · "
-        "130 interrupt · 141 closed pipe.\n",
+        "Exit codes: 0 ok · 1 expected error · 2 usage · 3 a gate failed · 4 inconclusive where a verdict was "
+        "demanded · 130 interrupt · 141 closed pipe.\n",
     ]
     for path, command in commands(cli, ("mlstream",)):
         context = click.Context(command, info_name=" ".join(path), terminal_width=80, max_content_width=80)

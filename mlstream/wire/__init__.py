@@ -1,1 +1,1 @@
-"""Record batches to and from Arrow columns. Bytes only; opens no socket."""
+"""Record batches ↔ Arrow columns: bytes only, opens no socket."""

@@ -1,0 +1,75 @@
+"""The columns that records become: their types, and Arrow arrays over the buffers that the kernels filled. Parses nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+HEADER = pa.struct([pa.field("key", pa.binary()), pa.field("value", pa.binary())])
+HEADERS = pa.list_(HEADER)
+
+# One row a record. `timestamp` is null where the record has none (-1 on the wire); `timestamp_type` is 0 for
+# CreateTime and 1 for LogAppendTime; `headers` is never null: a record without headers has an empty list.
+SCHEMA = pa.schema(
+    [
+        pa.field("offset", pa.int64()),
+        pa.field("timestamp", pa.timestamp("ms", tz="UTC")),
+        pa.field("timestamp_type", pa.int8()),
+        pa.field("key", pa.binary()),
+        pa.field("value", pa.binary()),
+        pa.field("headers", HEADERS),
+    ]
+)
+
+NO_TIMESTAMP = -1
+CREATE_TIME = 0
+LOG_APPEND_TIME = 1
+
+Bytes = npt.NDArray[np.uint8]
+Ints = npt.NDArray[np.int32]
+Longs = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Binaries:
+    """Buffers of one binary column: `ends` are Arrow's offsets (rows + 1 of them), `valid` is a bitmap with `nulls` zeros."""
+
+    ends: Ints
+    data: Bytes
+    valid: Bytes
+    nulls: int
+
+    def array(self, rows: int) -> pa.Array:
+        """The column, over these very buffers."""
+        return pa.Array.from_buffers(
+            pa.binary(),
+            rows,
+            [_bitmap(self.valid, self.nulls), pa.py_buffer(self.ends), pa.py_buffer(self.data)],
+            self.nulls,
+        )
+
+
+def timestamps(values: Longs, valid: Bytes, nulls: int) -> pa.Array:
+    """A timestamp column over milliseconds since 1970."""
+    buffers = [_bitmap(valid, nulls), pa.py_buffer(values)]
+    return pa.Array.from_buffers(SCHEMA.field("timestamp").type, len(values), buffers, nulls)
+
+
+def header_lists(ends: Ints, keys: Binaries, values: Binaries) -> pa.Array:
+    """The headers column: `ends` delimit each row's headers in `keys` and `values`."""
+    headers = int(ends[-1])
+    pairs = pa.StructArray.from_arrays([keys.array(headers), values.array(headers)], fields=list(HEADER))
+    return pa.Array.from_buffers(HEADERS, len(ends) - 1, [None, pa.py_buffer(ends)], 0, 0, [pairs])
+
+
+def no_headers(rows: int) -> pa.Array:
+    """A headers column of `rows` empty lists."""
+    none = pa.array([], HEADER)
+    return pa.Array.from_buffers(HEADERS, rows, [None, pa.py_buffer(np.zeros(rows + 1, np.int32))], 0, 0, [none])
+
+
+def _bitmap(valid: Bytes, nulls: int) -> pa.Buffer | None:
+    return pa.py_buffer(valid) if nulls else None

@@ -1,0 +1,178 @@
+"""Arrow columns → record batches. Opens no sockets.
+
+The records are written uncompressed in one pass, compressed as one piece, and get their header and checksum. A piece
+that compression does not make smaller is sent as it is, so a batch is never larger than `split_rows` measured.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from crc32c import crc32c
+
+from mlstream.errors import UsageError, WireError
+from mlstream.wire import encode_kernels as kernels
+from mlstream.wire.codecs import compress
+from mlstream.wire.columns import HEADERS, NO_TIMESTAMP, SCHEMA, Longs
+from mlstream.wire.encode_kernels import Cells, Records
+from mlstream.wire.layout import CHECKED_FROM, CODECS, HEADER, HEADER_BYTES, MAGIC, TRANSACTIONAL
+
+Columns = pa.RecordBatch | pa.Table
+
+_MAX_BATCH_BYTES = 2**31 - 1
+_MAX_SPAN_MS = 2**63 - 1
+
+
+def encode(
+    columns: Columns,
+    *,
+    codec: str = "zstd",
+    level: int = 1,
+    producer_id: int = -1,
+    producer_epoch: int = -1,
+    base_sequence: int = -1,
+    transactional: bool = False,
+) -> bytes:
+    """One record batch of format 2 that holds all rows.
+
+    Args:
+        columns: `value` (binary or string) and, where they are there, `key` (the same), `timestamp` (of any unit) and
+            `headers` (as in `columns.SCHEMA`). Other columns are ignored; the offsets are 0 to rows - 1.
+        codec: none, gzip, snappy, lz4 or zstd.
+        level: how hard gzip and zstd try.
+        producer_id, producer_epoch, base_sequence: of an idempotent or transactional producer.
+        transactional: whether the batch belongs to a transaction.
+
+    Raises:
+        UsageError: no rows, an unknown codec, or columns of other types.
+        WireError: a row that the format cannot hold, or all rows together are larger than a batch may be.
+    """
+    if codec not in CODECS:
+        raise UsageError(f"codec {codec!r} is not known", hint=f"use one of {', '.join(CODECS)}")
+    rows = columns.num_rows
+    if rows == 0:
+        raise UsageError("a record batch without rows cannot be written", hint="skip it")
+    records = _to_records(columns)
+    first, last = int(records.times[0]), int(records.times.max())
+    out = np.empty(_bound(records), np.uint8)
+    end = kernels.write(records, out, HEADER_BYTES)
+    attributes = TRANSACTIONAL if transactional else 0
+    plain = out[HEADER_BYTES:end]
+    packed: memoryview | bytes = plain.data
+    if codec != "none":
+        squeezed = compress(CODECS.index(codec), plain, level=level)
+        if len(squeezed) < len(plain):
+            packed = squeezed
+            attributes |= CODECS.index(codec)
+    size = HEADER_BYTES + len(packed)
+    if size > _MAX_BATCH_BYTES:
+        raise WireError(f"{rows} rows take {size} bytes, more than a record batch may hold", hint="use split_rows")
+
+    def header(checksum: int) -> bytes:
+        return HEADER.pack(
+            0, size - 12, -1, MAGIC, checksum, attributes, rows - 1, first, last,
+            producer_id, producer_epoch, base_sequence, rows,
+        )  # fmt: skip
+
+    checksum = crc32c(packed, crc32c(header(0)[CHECKED_FROM:]))
+    return b"".join((header(checksum), packed))
+
+
+def split_rows(columns: Columns, *, max_bytes: int, max_rows: int) -> list[tuple[int, int]]:
+    """Cut rows into slices `[start, stop)` that each become a batch of at most `max_bytes` and `max_rows`.
+
+    Raises:
+        UsageError: columns of other types than `encode` takes, or a limit below 1.
+        WireError: a single row is larger than `max_bytes`.
+    """
+    if min(max_bytes, max_rows) < 1:
+        raise UsageError("max_bytes and max_rows must be at least 1")
+    if columns.num_rows == 0:
+        return []
+    records = _to_records(columns)
+    stops = np.empty(columns.num_rows, np.int64)
+    found, row, size = kernels.split(records, min(max_bytes, _MAX_BATCH_BYTES), max_rows, stops)
+    if row >= 0:
+        raise WireError(
+            f"row {row} takes {size} bytes as a record batch, more than the {max_bytes} that are allowed",
+            hint="raise max.message.bytes of the topic and the limit here, or make the value smaller",
+            row=row,
+            size_bytes=size,
+        )
+    ends = stops[:found].tolist()
+    return list(zip([0, *ends[:-1]], ends, strict=True))
+
+
+def _to_records(columns: Columns) -> Records:
+    rows = columns.num_rows
+    if "value" not in columns.schema.names:
+        raise UsageError(f"there is no column 'value' among {', '.join(columns.schema.names)}")
+    values = _to_cells(_column(columns, "value", pa.binary()))
+    keys = _to_cells(_column(columns, "key", pa.binary()))
+    times = _to_times(_column(columns, "timestamp", SCHEMA.field("timestamp").type))
+    none = _to_cells(pa.array([], pa.binary()))
+    records = Records(times, keys, values, np.empty(0, np.int32), none, none)
+    headers = _column(columns, "headers", HEADERS)
+    lengths = pc.fill_null(pc.list_value_length(headers), 0).to_numpy()
+    if rows == 0 or not lengths.any():
+        return records
+    ends = np.zeros(rows + 1, np.int32)
+    np.cumsum(lengths, out=ends[1:])
+    names, contents = headers.flatten().flatten()
+    if names.null_count:
+        nameless = int(pc.index(names.is_null(), True).as_py())
+        row = int(np.searchsorted(ends, nameless, side="right")) - 1
+        raise WireError(f"row {row}: a header without a name cannot be written", row=row)
+    return records._replace(header_ends=ends, header_names=_to_cells(names), header_values=_to_cells(contents))
+
+
+def _column(columns: Columns, name: str, kind: pa.DataType) -> pa.Array:
+    """One column as one array of that type; all null where it is missing."""
+    if name not in columns.schema.names:
+        return pa.nulls(columns.num_rows, kind)
+    found = columns.column(name)
+    try:
+        if isinstance(found, pa.ChunkedArray):
+            found = found.combine_chunks()
+        if isinstance(found, pa.ChunkedArray):
+            raise UsageError(f"column {name!r} is too large for one batch", hint="give fewer rows at once")
+        return found if found.type == kind else found.cast(kind)
+    except pa.ArrowException as exc:
+        raise UsageError(f"column {name!r} is {found.type}, which is no {kind}: {exc}") from exc
+
+
+def _to_cells(array: pa.Array) -> Cells:
+    valid = array.is_valid().to_numpy(zero_copy_only=False) if array.null_count else np.empty(0, np.bool_)
+    _, ends, data = array.buffers()
+    found = np.zeros(1, np.int32) if ends is None else np.frombuffer(ends, np.int32)
+    return Cells(
+        found[array.offset : array.offset + len(array) + 1],
+        np.empty(0, np.uint8) if data is None else np.frombuffer(data, np.uint8),
+        valid,
+    )
+
+
+def _to_times(array: pa.Array) -> Longs:
+    times: Longs = array.cast(pa.int64()).fill_null(NO_TIMESTAMP).to_numpy()
+    if (times == NO_TIMESTAMP).sum() != array.null_count:
+        row = int(np.flatnonzero((times == NO_TIMESTAMP) & array.is_valid().to_numpy(zero_copy_only=False))[0])
+        raise WireError(
+            f"row {row}: the last millisecond of 1969 cannot be written: -1 stands for no timestamp",
+            hint="make it null or move it",
+            row=row,
+        )
+    if len(times) and int(times.max()) - int(times.min()) > _MAX_SPAN_MS:
+        raise WireError("the timestamps are too far apart for one batch", hint="use fewer rows")
+    return times
+
+
+def _bound(records: Records) -> int:
+    """At least as many bytes as the batch can take uncompressed."""
+    cells = (records.keys, records.values, records.header_names, records.header_values)
+    return (
+        HEADER_BYTES
+        + len(records.times) * kernels.RECORD_OVERHEAD
+        + (len(records.header_names.ends) - 1) * kernels.HEADER_OVERHEAD
+        + sum(int(found.ends[-1]) - int(found.ends[0]) for found in cells)
+    )

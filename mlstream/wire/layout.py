@@ -1,0 +1,146 @@
+"""The layout of record batches (message format 2), and a walk over their headers. Decompresses and checks no contents.
+
+A batch is a header of 61 bytes, big-endian, and its records, which are compressed as one piece if at all:
+
+    position  bytes  field
+           0      8  base offset
+           8      4  length of what follows here, so the whole batch is 12 bytes longer
+          12      4  partition leader epoch (set by the broker, outside the checksum)
+          16      1  magic: 2; formats 0 and 1 keep theirs in the same place
+          17      4  CRC-32C of everything from the attributes to the end
+          21      2  attributes: bits 0-2 codec, 3 timestamp type, 4 transactional, 5 control, 6 has a delete horizon
+          23      4  last offset delta
+          27      8  base timestamp
+          35      8  maximum timestamp
+          43      8  producer id
+          51      2  producer epoch
+          53      4  base sequence
+          57      4  number of records
+          61         records
+
+A record is a zigzag varint length and then: attributes (a byte, unused), timestamp delta (varlong), offset delta
+(varint), key and value (varint length, -1 for null, and the bytes), number of headers (varint), and for each header
+its name (length and bytes, never null) and its value (length, -1 for null, and bytes).
+
+Source: https://kafka.apache.org/documentation/#messageformat, KIP-98 and KIP-534.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NoReturn
+
+import numpy as np
+
+from mlstream.errors import CorruptBatch, UnsupportedFormat
+from mlstream.wire import decode_kernels as kernels
+from mlstream.wire.columns import Bytes, Longs
+
+Data = bytes | bytearray | memoryview
+
+MAGIC = 2
+HEADER = struct.Struct(">qiibIhiqqqhii")
+HEADER_BYTES = HEADER.size
+CHECKED_FROM = 21  # the checksum covers everything from the attributes on
+CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
+CODEC_MASK = 0x07
+LOG_APPEND_TIME = 0x08
+TRANSACTIONAL = 0x10
+CONTROL = 0x20
+
+_PROBLEMS = {
+    kernels.BATCH_LENGTH: "its length is too small for a batch",
+    kernels.BATCH_OFFSET: "its offsets are negative or too large",
+    kernels.BATCH_ORDER: "its offsets do not follow those of the batch before it",
+    kernels.RECORD_COUNT: "its number of records does not fit its offsets or its length",
+    kernels.VARINT: "a number in it is too long or cut off",
+    kernels.RECORD_LENGTH: "the record's length does not fit the batch",
+    kernels.TIMESTAMP: "the record's timestamp is out of range",
+    kernels.OFFSET_DELTA: "the record's offset does not follow the one before it or is past the batch's last",
+    kernels.KEY_LENGTH: "the key's length does not fit the record",
+    kernels.VALUE_LENGTH: "the value's length does not fit the record",
+    kernels.HEADER_COUNT: "the number of headers does not fit the record",
+    kernels.HEADER_LENGTH: "a header's length does not fit the record",
+    kernels.RECORD_REST: "the record is longer than its contents",
+    kernels.BATCH_REST: "there are bytes after its last record",
+    kernels.CONTROL_KEY: "a control record's key is too short",
+}
+
+
+def next_offset(data: Data, start: int, *, topic: str = "?", partition: int = -1) -> int:
+    """The offset after the last complete batch in `data`, where reading goes on; `start` if there is no such batch.
+
+    Args:
+        data: record batches as a fetch response holds them; the last one may be incomplete.
+        start: the offset that was asked for; the result is never below it.
+        topic, partition: where the data comes from, for the message of an error.
+
+    Raises:
+        CorruptBatch: a header's lengths or offsets cannot be.
+        UnsupportedFormat: a batch of another message format than 2.
+    """
+    table = read_headers(as_array(data), topic=topic, partition=partition)
+    if table.shape[1] == 0:
+        return start
+    return max(start, int(table[kernels.BASE_OFFSET, -1] + table[kernels.LAST_DELTA, -1]) + 1)
+
+
+def read_headers(data: Bytes, *, topic: str, partition: int) -> Longs:
+    """The headers of the complete batches in `data`, as the kernels' table: FIELDS × batches.
+
+    Raises:
+        CorruptBatch: a header's lengths or offsets cannot be.
+        UnsupportedFormat: a batch of another message format than 2.
+    """
+    table = np.empty((kernels.FIELDS, kernels.count_batches(data)), np.int64)
+    found, problem, at = kernels.walk(data, table)
+    if problem != kernels.FINE:
+        offset = int.from_bytes(data[at : at + 8].tobytes(), "big", signed=True)
+        magic = int(data[at + 16])
+        if problem == kernels.OLD_MAGIC:
+            raise UnsupportedFormat(
+                f"{topic}[{partition}] at offset {offset}: message format {magic}, which Kafka wrote before 0.11, is not read",
+                hint="copy the topic with a current producer, or let the broker rewrite it, and read that",
+                topic=topic,
+                partition=partition,
+                offset=offset,
+                magic=magic,
+            )
+        if problem == kernels.NEW_MAGIC:
+            raise UnsupportedFormat(
+                f"{topic}[{partition}] at offset {offset}: message format {magic} is not known; this version reads format 2",
+                hint="upgrade mlstream",
+                topic=topic,
+                partition=partition,
+                offset=offset,
+                magic=magic,
+            )
+        refuse(problem, topic=topic, partition=partition, offset=offset)
+    return table[:, :found]
+
+
+def refuse(problem: int, *, topic: str, partition: int, offset: int, record: int | None = None) -> NoReturn:
+    """Raise the error of a kernel's problem code, for the batch at `offset`."""
+    corrupt(_PROBLEMS[problem], topic=topic, partition=partition, offset=offset, record=record)
+
+
+def corrupt(what: str, *, topic: str, partition: int, offset: int, record: int | None = None) -> NoReturn:
+    """Raise CorruptBatch for the batch at `offset`, and its record (from 0) where one is at fault."""
+    where = "" if record is None else f", record {record}"
+    raise CorruptBatch(
+        f"{topic}[{partition}] at offset {offset}: the batch{where} is corrupt: {what}",
+        hint="read it again; if the broker keeps answering so, its log is damaged there: start after that batch",
+        topic=topic,
+        partition=partition,
+        offset=offset,
+        record=record,
+    )
+
+
+def as_array(data: Data) -> Bytes:
+    """`data` as read-only bytes for the kernels, without a copy."""
+    if len(data) == 0:
+        return np.frombuffer(b"\0", np.uint8)[:0]
+    array = np.frombuffer(data, np.uint8)
+    array.flags.writeable = False
+    return array

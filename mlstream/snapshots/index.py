@@ -1,0 +1,69 @@
+"""Which snapshots hold what of a partition: an index derived from the store, so that a freeze need not copy twice.
+
+    index/streams/CLUSTER/TOPIC-ID/PARTITION/SNAPSHOT.json
+
+One small file for each partition of each snapshot: the range, and the last record's offset and leader epoch, by which
+a later freeze finds out whether the partition's log is still the one that was copied. Losing the index costs a copy.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from mlstream.snapshots.store import Store, write_document
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What one snapshot holds of a partition.
+
+    Attributes:
+        start, stop: the range that it covers, gaps and all.
+        last_offset, leader_epoch: its last record, and the leader epoch of that record's batch. A log that has this
+            epoch at this offset is the same up to here (that is what leader epochs are for: KIP-101, KIP-279).
+    """
+
+    snapshot_id: str
+    start: int
+    stop: int
+    last_offset: int
+    leader_epoch: int
+
+
+def holdings(store: Store, cluster_id: str, topic_id: str, partition: int) -> list[Holding]:
+    """What the store's snapshots hold of a partition, the widest range first; unreadable entries are left out."""
+    found = []
+    for path in _folder(store, cluster_id, topic_id, partition).glob("*.json"):
+        try:
+            entry = json.loads(path.read_bytes())
+            found.append(
+                Holding(
+                    path.stem,
+                    int(entry["start"]),
+                    int(entry["stop"]),
+                    int(entry["last_offset"]),
+                    int(entry["leader_epoch"]),
+                )
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return sorted(found, key=lambda holding: (holding.start - holding.stop, holding.snapshot_id))
+
+
+def remember(store: Store, cluster_id: str, topic_id: str, partition: int, holding: Holding, *, staged: Path) -> None:
+    """Enter a snapshot's part of a partition into the index."""
+    target = _folder(store, cluster_id, topic_id, partition) / f"{holding.snapshot_id}.json"
+    entry = {
+        "start": str(holding.start),
+        "stop": str(holding.stop),
+        "last_offset": str(holding.last_offset),
+        "leader_epoch": holding.leader_epoch,
+    }
+    write_document(target, json.dumps(entry, sort_keys=True).encode(), staged=staged)
+
+
+def _folder(store: Store, cluster_id: str, topic_id: str, partition: int) -> Path:
+    return store.index / "streams" / quote(cluster_id, safe="") / quote(topic_id, safe="") / str(partition)

@@ -1,0 +1,193 @@
+"""Where a snapshot's rows are: cells → rows of objects, as plain values and as JSON. Opens no file.
+
+The storage map is not covered by the id: the same content may be stored in other objects elsewhere. It is proven by
+the manifest instead: the cells must add up to each partition's root, and an object's name is the digest of its bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mlstream.errors import IntegrityError
+from mlstream.snapshots.manifest import FORMAT, Cell, Content, int_or_none, payload_digest_of, root_of, text_or_none
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """`rows` successive rows of an object, from row number `row` on."""
+
+    object: str
+    row: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCell:
+    """A cell and the pieces that hold its rows, in order."""
+
+    cell: Cell
+    pieces: tuple[Piece, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPartition:
+    """One partition's cells in order, and the payload digests of its groups of 65,536 rows."""
+
+    partition: int
+    cells: tuple[StoredCell, ...]
+    groups: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredStream:
+    """One topic's partitions, in the order of the manifest."""
+
+    cluster_id: str
+    topic: str
+    partitions: tuple[StoredPartition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object's size, and how many rows are in it."""
+
+    size_bytes: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """The storage map of one snapshot: streams in the order of the manifest, and every object that they use."""
+
+    streams: tuple[StoredStream, ...]
+    objects: Mapping[str, StoredObject]
+
+    @property
+    def size_bytes(self) -> int:
+        """What the objects take, each counted once."""
+        return sum(found.size_bytes for found in self.objects.values())
+
+    def to_bytes(self, snapshot_id: str) -> bytes:
+        """The JSON of `storage/ID.json`."""
+        document = {
+            "format": FORMAT,
+            "snapshot": snapshot_id,
+            "objects": {
+                name: {"size_bytes": str(found.size_bytes), "rows": str(found.rows)}
+                for name, found in self.objects.items()
+            },
+            "streams": [
+                {
+                    "cluster_id": stream.cluster_id,
+                    "topic": stream.topic,
+                    "partitions": [_partition_json(part) for part in stream.partitions],
+                }
+                for stream in self.streams
+            ],
+        }
+        return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+
+
+def parse_storage(data: bytes, snapshot_id: str) -> Storage:
+    """The storage map in the bytes of `storage/ID.json`.
+
+    Raises:
+        IntegrityError: when it is cut off, of another snapshot or of another format.
+    """
+    try:
+        document = json.loads(data)
+        if document["format"] != FORMAT or document["snapshot"] != snapshot_id:
+            raise ValueError(f"it is of format {document['format']} and snapshot {document['snapshot'][:12]}")
+        return Storage(
+            tuple(
+                StoredStream(found["cluster_id"], found["topic"], tuple(map(_partition_of, found["partitions"])))
+                for found in document["streams"]
+            ),
+            {
+                name: StoredObject(int(found["size_bytes"]), int(found["rows"]))
+                for name, found in document["objects"].items()
+            },
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise IntegrityError(
+            f"storage/{snapshot_id}.json: not a storage map: {exc}",
+            hint="the file was damaged; restore it from a copy, or freeze again",
+            snapshot_id=snapshot_id,
+        ) from exc
+
+
+def check_storage(storage: Storage, content: Content, snapshot_id: str) -> None:
+    """Check that the cells and groups of a storage map are those that the manifest's digests cover, all of them.
+
+    Raises:
+        IntegrityError: naming the partition that does not add up.
+    """
+    if [(s.cluster_id, s.topic) for s in content.streams] != [(s.cluster_id, s.topic) for s in storage.streams]:
+        raise IntegrityError(f"storage/{snapshot_id}.json: it does not list the manifest's streams")
+    for stream, stored in zip(content.streams, storage.streams, strict=True):
+        if [part.partition for part in stream.partitions] != [part.partition for part in stored.partitions]:
+            raise IntegrityError(f"storage/{snapshot_id}.json: it does not list the partitions of {stream.topic}")
+        for part, found in zip(stream.partitions, stored.partitions, strict=True):
+            where = f"storage/{snapshot_id}.json: {stream.topic}[{part.partition}]"
+            cells = [cell.cell for cell in found.cells]
+            if root_of(cells) != part.root or sum(cell.rows for cell in cells) != part.rows:
+                raise IntegrityError(f"{where}: its cells are not those of the manifest", snapshot_id=snapshot_id)
+            if payload_digest_of(found.groups) != part.payload_digest:
+                raise IntegrityError(f"{where}: its groups are not those of the manifest", snapshot_id=snapshot_id)
+            for cell in found.cells:
+                if sum(piece.rows for piece in cell.pieces) != cell.cell.rows:
+                    raise IntegrityError(f"{where}: cell {cell.cell.number} is not covered by its pieces")
+                for piece in cell.pieces:
+                    known = storage.objects.get(piece.object)
+                    if known is None or piece.row < 0 or piece.row + piece.rows > known.rows:
+                        raise IntegrityError(f"{where}: cell {cell.cell.number} wants rows that no object has")
+
+
+def _partition_json(part: StoredPartition) -> dict[str, Any]:
+    return {
+        "partition": part.partition,
+        "groups": [group.hex() for group in part.groups],
+        "cells": [
+            {
+                "cell": str(found.cell.number),
+                "start": str(found.cell.start),
+                "stop": str(found.cell.stop),
+                "rows": str(found.cell.rows),
+                "positions": found.cell.positions.hex(),
+                "payloads": found.cell.payloads.hex(),
+                "min_timestamp_ms": text_or_none(found.cell.min_timestamp_ms),
+                "max_timestamp_ms": text_or_none(found.cell.max_timestamp_ms),
+                "timestamp_types": found.cell.timestamp_types,
+                "pieces": [
+                    {"object": piece.object, "row": str(piece.row), "rows": str(piece.rows)} for piece in found.pieces
+                ],
+            }
+            for found in part.cells
+        ],
+    }
+
+
+def _partition_of(found: dict[str, Any]) -> StoredPartition:
+    return StoredPartition(
+        found["partition"],
+        tuple(
+            StoredCell(
+                Cell(
+                    start=int(cell["start"]),
+                    stop=int(cell["stop"]),
+                    rows=int(cell["rows"]),
+                    positions=bytes.fromhex(cell["positions"]),
+                    payloads=bytes.fromhex(cell["payloads"]),
+                    min_timestamp_ms=int_or_none(cell["min_timestamp_ms"]),
+                    max_timestamp_ms=int_or_none(cell["max_timestamp_ms"]),
+                    timestamp_types=cell["timestamp_types"],
+                ),
+                tuple(Piece(piece["object"], int(piece["row"]), int(piece["rows"])) for piece in cell["pieces"]),
+            )
+            for cell in found["cells"]
+        ),
+        tuple(bytes.fromhex(group) for group in found["groups"]),
+    )

@@ -1,0 +1,299 @@
+"""The store's files: names of documents, staging, publishing, refs. Knows bytes and digests, not what they mean.
+
+    objects/ab/abcdef…     Parquet, named by the SHA-256 of its bytes, read-only
+    manifests/ID.json      what ID is the SHA-256 of; a snapshot exists when this file does
+    storage/ID.json        its cells → rows of objects
+    cuts/ID-….json         one for each freeze that led to ID
+    refs/NAME              an id
+    index/                 derived: which snapshots hold what of a partition
+    views/                 derived: decoded columns
+    tmp/                   work in progress, one folder a process; what a killed one left is removed by the next
+"""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from mlstream.errors import IntegrityError, NameTaken, StoreError, UnknownSnapshot
+from mlstream.home import Home
+
+_ID = re.compile(r"[0-9a-f]{64}")
+_PREFIX = re.compile(r"[0-9a-f]{8,64}")
+_STALE_LOCK_S = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The files under a home. Opening it makes nothing; writing makes the folders that it needs."""
+
+    home: Home
+
+    @property
+    def path(self) -> Path:
+        """The home's folder."""
+        return self.home.path
+
+    @property
+    def index(self) -> Path:
+        """The folder of the derived index."""
+        return self.path / "index"
+
+    @property
+    def views(self) -> Path:
+        """The folder of derived views."""
+        return self.path / "views"
+
+    def object(self, digest: str) -> Path:
+        """Where the object of that digest is, or would be."""
+        return self.path / "objects" / digest[:2] / digest
+
+    def manifest(self, snapshot_id: str) -> Path:
+        """Where the manifest of that id is, or would be."""
+        return self.path / "manifests" / f"{snapshot_id}.json"
+
+    def storage(self, snapshot_id: str) -> Path:
+        """Where the storage map of that id is, or would be."""
+        return self.path / "storage" / f"{snapshot_id}.json"
+
+    def cuts(self, snapshot_id: str) -> list[Path]:
+        """The cuts of that id, oldest first."""
+        return sorted((self.path / "cuts").glob(f"{snapshot_id}-*.json"))
+
+    def ref(self, name: str) -> Path:
+        """Where the ref of that name is, or would be."""
+        return self.path / "refs" / name
+
+    def read(self, path: Path) -> bytes:
+        """A document's bytes.
+
+        Raises:
+            IntegrityError: when it is not there.
+            StoreError: when it cannot be read.
+        """
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            raise IntegrityError(
+                f"{path.relative_to(self.path)}: it is missing",
+                hint="restore it from a copy of the store, or freeze again",
+            ) from None
+        except OSError as exc:
+            raise store_error(path, exc) from exc
+
+    def ids(self) -> list[str]:
+        """The ids of all snapshots, sorted."""
+        folder = self.path / "manifests"
+        return sorted(path.stem for path in folder.glob("*.json") if _ID.fullmatch(path.stem))
+
+    def refs(self) -> dict[str, str]:
+        """Every name and the id that it stands for, sorted by name."""
+        folder = self.path / "refs"
+        if not folder.is_dir():
+            return {}
+        return {path.name: self.id_of(path.name) for path in sorted(folder.iterdir()) if path.is_file()}
+
+    def id_of(self, name: str) -> str:
+        """The id that a name stands for.
+
+        Raises:
+            UnknownSnapshot: when there is no such name.
+            IntegrityError: when the ref does not hold an id.
+        """
+        try:
+            text = self.ref(name).read_text(encoding="ascii").strip()
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            raise UnknownSnapshot(f"no snapshot is called {name!r}", name=name) from None
+        except (OSError, UnicodeDecodeError) as exc:
+            raise store_error(self.ref(name), exc) from exc
+        if _ID.fullmatch(text) is None:
+            raise IntegrityError(f"refs/{name}: it holds no id", hint="write the snapshot's id into it, or delete it")
+        return text
+
+    def find(self, name_or_id: str) -> tuple[str, str | None]:
+        """A name, an id or the beginning of one (8 digits or more) → (id, the name when it was one).
+
+        Raises:
+            UnknownSnapshot: when nothing or more than one snapshot fits; near names are in the hint.
+        """
+        if name_or_id and "/" not in name_or_id and self.ref(name_or_id).is_file():
+            return self.id_of(name_or_id), name_or_id
+        ids = self.ids()
+        if _PREFIX.fullmatch(name_or_id):
+            fitting = [found for found in ids if found.startswith(name_or_id)]
+            if len(fitting) == 1:
+                return fitting[0], None
+            if fitting:
+                raise UnknownSnapshot(f"{name_or_id}: {len(fitting)} snapshots begin so", hint="give more digits")
+        raise UnknownSnapshot(
+            f"no snapshot is called {name_or_id!r}, and no id begins so (8 digits at least)",
+            hint=_near(name_or_id, list(self.refs())),
+            name=name_or_id,
+        )
+
+    @contextmanager
+    def claim(self, name: str) -> Iterator[None]:
+        """Hold a name while its snapshot is made, against other processes; a process that dies lets go of it.
+
+        Raises:
+            NameTaken: when another process is making a snapshot of that name.
+            StoreError: when the store cannot be written.
+        """
+        folder = self.path / "tmp" / "names"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder / f"{name}.lock")
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise NameTaken(
+                f"snapshot {name!r} is being made by another process", hint="wait for it, or choose another name"
+            ) from None
+        except OSError as exc:
+            raise store_error(folder, exc) from exc
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def staging(self) -> Iterator[Path]:
+        """A folder of this process for work in progress, removed at the end; first removes what dead processes left.
+
+        Raises:
+            StoreError: when the store cannot be written.
+        """
+        root = self.path / "tmp"
+        folder = root / secrets.token_hex(8)
+        lock = FileLock(root / f"{folder.name}.lock")
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            _remove_leftovers(root)
+            # The lock comes before the folder: a folder whose lock can be had belongs to nobody.
+            lock.acquire(timeout=0)
+            folder.mkdir()
+        except OSError as exc:
+            raise store_error(root, exc) from exc
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            lock.release()
+            (root / f"{folder.name}.lock").unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What makes a snapshot: staged objects (digest → file, already flushed) and the bytes of its documents."""
+
+    snapshot_id: str
+    name: str
+    objects: Mapping[str, Path]
+    manifest: bytes
+    storage: bytes
+    cut: bytes
+    created_at_ms: int
+
+
+def publish(store: Store, publication: Publication, *, staged: Path) -> None:
+    """Make a snapshot visible, its parts first and its name last; killed at any point it is there or it is not.
+
+    The caller holds the name (`Store.claim`).
+
+    Raises:
+        StoreError: when the store cannot be written.
+    """
+    moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime(publication.created_at_ms / 1000))
+    cut = f"{publication.snapshot_id}-{moment}-{secrets.token_hex(3)}.json"
+    try:
+        # 1. the objects; one that is there already has the same bytes
+        for digest, file in publication.objects.items():
+            move_into_place(file, store.object(digest), mode=0o444)
+        for folder in {store.object(digest).parent for digest in publication.objects}:
+            flush_folder(folder)
+        # 2. where they are, and how they came about
+        write_document(store.storage(publication.snapshot_id), publication.storage, staged=staged)
+        write_document(store.path / "cuts" / cut, publication.cut, staged=staged)
+        # 3. the manifest: from here on the snapshot exists
+        write_document(store.manifest(publication.snapshot_id), publication.manifest, staged=staged)
+        # 4. its name
+        write_document(store.ref(publication.name), f"{publication.snapshot_id}\n".encode(), staged=staged)
+    except OSError as exc:
+        raise store_error(store.path, exc) from exc
+
+
+def write_document(target: Path, data: bytes, *, staged: Path) -> None:
+    """Write a small file so that it is whole or not there: a temporary name, fsync, rename, fsync of the folder."""
+    temporary = staged / secrets.token_hex(8)
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    move_into_place(temporary, target, mode=0o644)
+    flush_folder(target.parent)
+
+
+def move_into_place(file: Path, target: Path, *, mode: int) -> None:
+    """Rename a flushed file to its final name, replacing what is there."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    file.chmod(mode)
+    file.replace(target)
+
+
+def flush_folder(folder: Path) -> None:
+    """fsync a folder, so that the names in it survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def store_error(path: Path, exc: Exception) -> StoreError:
+    """An operating system's error as one of the store, with the fix."""
+    number = exc.errno if isinstance(exc, OSError) else None
+    hints = {
+        errno.ENOSPC: "free some space, or set MLSTREAM_HOME to a larger disk",
+        errno.EROFS: "set MLSTREAM_HOME to a folder that can be written",
+        errno.EACCES: "set MLSTREAM_HOME to a folder that can be written",
+        errno.EPERM: "set MLSTREAM_HOME to a folder that can be written",
+        errno.ENOTDIR: "set MLSTREAM_HOME to a folder",
+        errno.EEXIST: "set MLSTREAM_HOME to a folder",
+    }
+    reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
+    return StoreError(f"{path}: the store cannot be used: {reason}", hint=hints.get(number) if number else None)
+
+
+def _remove_leftovers(root: Path) -> None:
+    for folder in root.iterdir():
+        if not folder.is_dir() or folder.name == "names":
+            continue
+        lock = FileLock(root / f"{folder.name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            continue
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.release()
+        (root / f"{folder.name}.lock").unlink(missing_ok=True)
+    for file in root.glob("*.lock"):
+        # Without a folder, but perhaps of a process that is just starting: leave young ones.
+        if not file.with_suffix("").exists() and time.time() - file.stat().st_mtime > _STALE_LOCK_S:
+            file.unlink(missing_ok=True)
+
+
+def _near(name: str, names: list[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"there are: {', '.join(names[:8])}" if names else "make one with `mlstream snapshot create`"

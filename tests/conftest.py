@@ -86,7 +86,7 @@ class Called:
 
 @pytest.fixture
 def bare_cli(home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Called]:
-    """Call the command line in this process, in the test's home and with no cluster named: `bare_cli("broker", "up")`."""
+    """Call the command line in this process, in the test's home, with no cluster named: `bare_cli("broker", "up")`."""
     from mlstream.cli.main import run
 
     for name in ("MLSTREAM_BOOTSTRAP_SERVERS", "MLSTREAM_KAFKA_CONFIG", "MLFLOW_TRACKING_URI"):

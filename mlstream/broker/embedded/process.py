@@ -20,6 +20,8 @@ import psutil
 from mlstream.errors import BrokerError
 
 PAUSE_S = 0.05
+# The name of the JVM property that holds the token.
+MARK = "mlstream.token"
 
 
 def spawn(command: Sequence[str], *, folder: Path, log: Path, environment: Mapping[str, str] | None = None) -> int:

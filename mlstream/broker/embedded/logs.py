@@ -66,6 +66,15 @@ def last_lines(path: Path, count: int) -> list[str]:
     return data.decode("utf-8", "replace").splitlines()[-count:]
 
 
+def recent_lines(folder: Path, count: int) -> list[str]:
+    """The last `count` lines of the node in `folder`; the JVM's own words are among them when it wrote last."""
+    server, jvm = log_path(folder), folder / JVM_LOG
+    lines = last_lines(server, count)
+    if jvm.exists() and (not server.exists() or jvm.stat().st_mtime_ns > server.stat().st_mtime_ns):
+        lines += [line for line in last_lines(jvm, count) if not _is_noise(line)]
+    return lines[len(lines) - min(count, len(lines)) :]
+
+
 def follow(path: Path, *, pause_s: float = 0.25) -> Iterator[str]:
     """Lines that are added to the file from now on, without end, over its rotation too."""
     position = path.stat().st_size if path.exists() else 0
@@ -109,7 +118,7 @@ def find_reason(folder: Path, *, since: int = 0) -> Reason:
 
 def explain(text: str) -> Reason:
     """The reason that a log gives for a failed start."""
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("WARNING:")]
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not _is_noise(line)]
     for pattern, kind, hint in _CAUSES:
         named = [line for line in lines if re.search(pattern, line) and not line.startswith("at ")]
         if named:
@@ -118,3 +127,8 @@ def explain(text: str) -> Reason:
     return Reason(
         "unknown", tuple(dict.fromkeys(bad or lines[-SHOWN_LINES:]))[:SHOWN_LINES], "see `mlstream broker logs`"
     )
+
+
+def _is_noise(line: str) -> bool:
+    # What newer JVMs say about calls that Kafka still makes.
+    return line.startswith("WARNING: ")

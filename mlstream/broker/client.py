@@ -1,0 +1,304 @@
+"""A client of one cluster: topics, leaders, coordinators, and requests that are tried again while brokers move.
+
+What goes over the wire is kafka-python's protocol classes; what is sent where, and what an error means, is decided
+here and in `failures`. Fetching and producing are `fetch` and `produce`.
+"""
+
+from __future__ import annotations
+
+import base64
+import difflib
+import uuid
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, TypeVar
+
+from kafka import errors
+from kafka.protocol.metadata import CoordinatorType, FindCoordinatorRequest, MetadataRequest
+
+from mlstream.broker.connection import Connection
+from mlstream.broker.failures import Patience, converted, error_of, is_passing
+from mlstream.broker.network import Network
+from mlstream.errors import BrokerUnavailable, UnknownPartition, UnknownTopic
+
+T = TypeVar("T")
+V = TypeVar("V")
+
+NO_LEADER = -1
+
+
+@dataclass(frozen=True, slots=True)
+class TopicInfo:
+    """A topic as the cluster knows it now.
+
+    Attributes:
+        name: its name.
+        topic_id: its id, in Kafka's notation (22 characters); another after it was deleted and made again. Empty when
+            the broker is too old to have ids (before Kafka 2.8).
+        partitions: the numbers of its partitions, in order.
+    """
+
+    name: str
+    topic_id: str
+    partitions: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """The broker that leads a partition (`NO_LEADER` during an election), and the epoch of its leadership."""
+
+    node: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """A topic and where its partitions are led."""
+
+    info: TopicInfo
+    uuid: uuid.UUID | None
+    leaders: Mapping[int, Leader]
+
+
+class Client:
+    """Connections to a cluster; a context manager, and safe to use from several threads.
+
+    Args:
+        connection: which cluster.
+        timeout_s: how long one question goes on without an answer.
+        network: other connections than those of `connection`; for tests.
+
+    Raises:
+        BrokerUnavailable: no server answers in time.
+        BrokerRefused: the credentials are refused.
+    """
+
+    def __init__(self, connection: Connection, *, timeout_s: float = 10.0, network: Network | None = None) -> None:
+        self.connection = connection
+        self.timeout_s = timeout_s
+        self.network = Network(connection.bootstrap_servers, connection.settings) if network is None else network
+        self._topics: dict[str, TopicState] = {}  # used on the network's loop only
+        try:
+            self.network.open(timeout_s - 0.5)
+        except BaseException as exc:
+            self.network.close()
+            if isinstance(exc, errors.KafkaError):
+                raise converted(exc, connection.servers, connection) from exc
+            if isinstance(exc, TimeoutError):
+                raise BrokerUnavailable(f"{connection.servers}: {exc}", hint=connection.fix) from exc
+            raise
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections. Twice is no harm."""
+        self.network.close()
+
+    @property
+    def cluster_id(self) -> str:
+        """The cluster's id; empty when the brokers do not tell one."""
+        return self.network.cluster_id or ""
+
+    @property
+    def brokers(self) -> tuple[int, ...]:
+        """The ids of the brokers that are up."""
+        return self.network.nodes()
+
+    def topic(self, name: str) -> TopicInfo:
+        """What the cluster knows of a topic now.
+
+        Raises:
+            UnknownTopic: there is none; names that are near are in the hint.
+        """
+        return self.run(f"topic {name}", self.refreshed, name).info
+
+    def topics(self) -> list[str]:
+        """The names of all topics except Kafka's own, sorted."""
+        return self.run("listing topics", self._names)
+
+    def run(self, what: str, job: Callable[..., Awaitable[T]], *args: Any) -> T:
+        """Run a coroutine function on the network's loop; kafka's errors come out as mlstream's.
+
+        Args:
+            what: what it is about, the start of an error's message.
+        """
+        try:
+            return self.network.run(job, *args)
+        except errors.KafkaError as exc:
+            raise converted(exc, what, self.connection) from exc
+
+    async def ask(self, make: Callable[[], Any], *, node: int | None = None) -> Any:
+        """Send a request to a broker, any when `node` is None; again while connections fail.
+
+        Args:
+            make: makes the request, anew for each try: a sent one is bound to its version.
+
+        Raises:
+            KafkaError: the last failure when the time is over, or one that another try would not help.
+        """
+        patience = Patience(self.timeout_s)
+        while True:
+            target = self.network.any_node() if node is None else node
+            try:
+                if target is None:
+                    raise errors.NodeNotReadyError("all brokers failed just now")
+                return await self.network.send(make(), target, patience.left_s())
+            except errors.KafkaError as exc:
+                if not is_passing(exc):
+                    raise
+                await patience.pause(self.network, exc)
+
+    async def state(self, topic: str) -> TopicState:
+        """The topic's leaders as last heard; asked for when they are not known."""
+        known = self._topics.get(topic)
+        return await self.refreshed(topic) if known is None else known
+
+    def forget(self, topic: str) -> None:
+        """The leaders known of a topic turned out to be wrong: ask again next time. On the loop only."""
+        self._topics.pop(topic, None)
+
+    async def refreshed(self, topic: str) -> TopicState:
+        """Ask for a topic, its partitions and their leaders.
+
+        Raises:
+            UnknownTopic: there is none.
+        """
+        patience = Patience(self.timeout_s)
+        while True:
+            response = await self.ask(lambda: metadata_request([topic]))
+            self.network.learn(response)
+            found = next((entry for entry in response.topics if entry.name == topic), None)
+            failure = error_of(3 if found is None else found.error_code)
+            if found is not None and failure is None:
+                state = _state(found)
+                self._topics[topic] = state
+                return state
+            self.forget(topic)
+            if isinstance(failure, errors.UnknownTopicOrPartitionError | errors.InvalidTopicError):
+                raise await self._unknown(topic) from failure
+            if failure is None or not is_passing(failure):
+                raise failure or errors.UnknownError(topic)
+            await patience.pause(self.network, failure)
+
+    async def per_leader(
+        self,
+        topic: str,
+        partitions: Sequence[int],
+        make: Callable[[list[int], TopicState], Any],
+        read: Callable[[Any], Iterable[tuple[int, int, V]]],
+    ) -> dict[int, V]:
+        """Ask the leader of each partition, one request a broker; follow the leaders when they move.
+
+        Args:
+            make: partitions and what is known of the topic → a request.
+            read: a response → (partition, error code, value) of each.
+
+        Raises:
+            UnknownTopic, UnknownPartition: it is not there (any more).
+            KafkaError: the last failure when the time is over, or one that another try would not help.
+        """
+        found: dict[int, V] = {}
+        patience = Patience(self.timeout_s)
+        while missing := [partition for partition in partitions if partition not in found]:
+            state = await self.state(topic)
+            groups: dict[int, list[int]] = defaultdict(list)
+            for partition in missing:
+                groups[leader_of(state, partition).node].append(partition)
+            failure: Exception | None = None
+            if groups.pop(NO_LEADER, None):
+                failure = errors.LeaderNotAvailableError(f"topic {topic} is electing a leader")
+            send, left_s = self.network.send, patience.left_s()
+            asked = [self.network.start(send, make(group, state), node, left_s) for node, group in groups.items()]
+            for answer in asked:
+                try:
+                    for partition, code, value in read(await answer):
+                        problem = error_of(code)
+                        if problem is None:
+                            found[partition] = value
+                        elif is_passing(problem):
+                            failure = problem
+                        else:
+                            raise problem
+                except errors.KafkaError as exc:
+                    if not is_passing(exc):
+                        raise
+                    failure = exc
+            if failure is not None:
+                self.forget(topic)
+                await patience.pause(self.network, failure)
+        return found
+
+    async def coordinator(self, key: str, kind: CoordinatorType = CoordinatorType.GROUP) -> int:
+        """The broker that looks after a consumer group or a transactional id; waits while it is being chosen."""
+        patience = Patience(self.timeout_s)
+        while True:
+            response = await self.ask(
+                lambda: FindCoordinatorRequest(key=key, key_type=int(kind), max_version=3, min_version=1)
+            )
+            failure = error_of(response.error_code, response.error_message)
+            if failure is None:
+                node: int = response.node_id
+                if node not in self.network.nodes():
+                    self.network.learn(await self.ask(lambda: metadata_request([])))
+                return node
+            if not is_passing(failure):
+                raise failure
+            await patience.pause(self.network, failure)
+
+    async def _names(self) -> list[str]:
+        response = await self.ask(lambda: metadata_request(None))
+        return sorted(entry.name for entry in response.topics if not entry.is_internal)
+
+    async def _unknown(self, topic: str) -> UnknownTopic:
+        names = await self._names()
+        near = difflib.get_close_matches(topic, names, n=3)
+        if near:
+            hint = f"did you mean {' or '.join(repr(name) for name in near)}?"
+        elif names:
+            hint = f"there are: {', '.join(names[:8])}{', …' if len(names) > 8 else ''}"
+        else:
+            hint = "the cluster has no topics yet"
+        return UnknownTopic(f"there is no topic {topic!r} on {self.connection.servers}", hint=hint, topic=topic)
+
+
+def metadata_request(topics: Sequence[str] | None) -> Any:
+    """Ask for topics by name, for none, or for all (None). Never makes one."""
+    names = None if topics is None else [MetadataRequest.MetadataRequestTopic(name=name) for name in topics]
+    return MetadataRequest(
+        topics=names,
+        allow_auto_topic_creation=False,
+        include_cluster_authorized_operations=False,
+        include_topic_authorized_operations=False,
+    )
+
+
+def leader_of(state: TopicState, partition: int) -> Leader:
+    """The leader of a partition.
+
+    Raises:
+        UnknownPartition: the topic has no such partition.
+    """
+    leader = state.leaders.get(partition)
+    if leader is None:
+        last = len(state.info.partitions) - 1
+        raise UnknownPartition(
+            f"topic {state.info.name} has no partition {partition}",
+            hint=f"it has 0 to {last}" if last > 0 else "it has only partition 0",
+            topic=state.info.name,
+            partition=partition,
+        )
+    return leader
+
+
+def _state(entry: Any) -> TopicState:
+    leaders = {part.partition_index: Leader(part.leader_id, part.leader_epoch) for part in entry.partitions}
+    name = "" if entry.topic_id is None else base64.urlsafe_b64encode(entry.topic_id.bytes).decode().rstrip("=")
+    return TopicState(TopicInfo(entry.name, name, tuple(sorted(leaders))), entry.topic_id, leaders)

@@ -1,0 +1,368 @@
+"""The one place that writes to MLflow, through its client alone: no active run, no tracking URI is set or left behind.
+
+A record is written in numbered steps; the tag that says it is complete is the last one, and readers filter on it.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from filelock import FileLock, Timeout
+from mlflow import MlflowClient
+from mlflow.data.dataset_source_registry import get_registered_sources, register_dataset_source
+from mlflow.entities import (
+    DatasetInput,
+    Experiment,
+    InputTag,
+    LoggedModel,
+    LoggedModelInput,
+    LoggedModelStatus,
+    RunTag,
+)
+from mlflow.entities import Metric as LoggedMetric
+from mlflow.entities import Param as LoggedParam
+from mlflow.exceptions import MlflowException
+from requests.exceptions import RequestException
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from mlstream.comparison.result import Comparison
+from mlstream.errors import TrackingError
+from mlstream.reporting import wording
+from mlstream.reporting.facts import RunFacts
+from mlstream.reporting.items import (
+    COMPARISON,
+    COMPLETED,
+    KIND,
+    STATUS,
+    Artifact,
+    Item,
+    Metric,
+    Param,
+    Tag,
+    comparison_items,
+    version_items,
+)
+from mlstream.reporting.tracking import Tracked, run_page, shown_uri
+from mlstream.reporting.tracking_source import SnapshotSource, snapshot_dataset
+
+_BATCH_METRICS = 1000 - 200  # MLflow takes 1,000 entities a request, of which 100 parameters and 100 tags
+_BATCH_OTHERS = 100
+_LOCK_WAIT_S = 60.0
+_CONNECT_S = 5.0
+_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+
+
+def record(comparison: Comparison, run: RunFacts, *, uri: str, artifacts: str | None) -> Tracked:
+    """Write the record of a comparison, or find the one that is there.
+
+    Raises:
+        TrackingError: when MLflow cannot be reached or refuses.
+    """
+    with _opened(uri, artifacts) as client:
+        # 1. the experiment, with a place for artifacts where we choose it
+        experiment_id = _experiment(client, comparison, artifacts)
+        # 2. a complete record of the same comparison is enough
+        found = _completed(client, [experiment_id], f"tags.`{COMPARISON}` = '{comparison.id}'", uri)
+        if found is not None:
+            return found
+        if _is_local(uri):
+            _discard_unfinished(client, experiment_id, comparison)
+        return _Writer(client, experiment_id, comparison, run).write(uri)
+
+
+def newest(*, uri: str, artifacts: str | None) -> Tracked | None:
+    """The comparison that was completed last.
+
+    Raises:
+        TrackingError: when MLflow cannot be reached or refuses.
+    """
+    with _opened(uri, artifacts) as client:
+        experiments = [found.experiment_id for found in client.search_experiments()]
+        return _completed(client, experiments, "", uri)
+
+
+class _Writer:
+    """One record being written."""
+
+    def __init__(self, client: MlflowClient, experiment_id: str, comparison: Comparison, run: RunFacts) -> None:
+        self._client = client
+        self._experiment_id = experiment_id
+        self._comparison = comparison
+        self._run = run
+        self._now_ms = time.time_ns() // 1_000_000
+        self._dataset = snapshot_dataset(comparison, run)
+
+    def write(self, uri: str) -> Tracked:
+        comparison = self._comparison
+        # 3. the parent, marked as being written
+        parent = self._start(wording.title(comparison))
+        children: dict[str, str] = {}
+        try:
+            # 4. each version: a run below the parent, a model, its figures linked to both
+            models: list[LoggedModel] = []
+            for version in comparison.versions:
+                children[version] = self._start(version, parent)
+                models.append(self._model(version, children[version]))
+                self._inputs(children[version], [models[-1]])
+                self._log(children[version], version_items(comparison, self._run, version), models[-1])
+            # 5. the comparison itself, with links to the versions
+            self._inputs(parent, models)
+            self._log(parent, comparison_items(comparison, self._run, pages=self._pages(children)))
+        except BaseException:
+            for run_id in (*children.values(), parent):
+                with suppress(MlflowException, RequestException, OSError):
+                    self._client.set_terminated(run_id, "FAILED")
+            raise
+        # 6. all are finished
+        for run_id in (*children.values(), parent):
+            self._client.set_terminated(run_id)
+        # 7. the mark that readers look for, on the parent last
+        for run_id in (*children.values(), parent):
+            self._client.set_tag(run_id, STATUS, COMPLETED)
+        return _tracked(uri, self._experiment_id, parent, children)
+
+    def _start(self, name: str, parent: str | None = None) -> str:
+        tags = {STATUS: "writing", COMPARISON: self._comparison.id, "mlflow.user": _user()}
+        tags[KIND] = "comparison" if parent is None else "version"
+        if parent is not None:
+            tags["mlflow.parentRunId"] = parent
+        return str(self._client.create_run(self._experiment_id, self._now_ms, tags, name).info.run_id)
+
+    def _model(self, version: str, run_id: str) -> LoggedModel:
+        """The version as a model whose files are not MLflow's; versions of one digest are one model."""
+        digest = self._run.version(version).digest
+        name = f"{self._comparison.experiment}-{version}"
+        if digest is not None:
+            known = self._client.search_logged_models(
+                [self._experiment_id], f"name = '{name}' AND tags.`mlstream.digest` = '{digest}'", max_results=1
+            )
+            if known:
+                return known[0]
+        items = list(version_items(self._comparison, self._run, version))
+        tags = {"mlflow.model.isExternal": "true", "mlstream.version": version}
+        tags |= {item.key: item.value for item in items if isinstance(item, Tag) and "mlstream.digest" in item.key}
+        params = {item.key: item.value for item in items if isinstance(item, Param)}
+        model = self._client.create_logged_model(self._experiment_id, name, run_id, tags, params, self._comparison.task)
+        return self._client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+
+    def _inputs(self, run_id: str, models: list[LoggedModel]) -> None:
+        context = InputTag("mlflow.data.context", "evaluation")
+        self._client.log_inputs(
+            run_id,
+            [DatasetInput(self._dataset, [context, InputTag("mlstream.snapshot", self._comparison.snapshot_id)])],
+            [LoggedModelInput(model.model_id) for model in models],
+        )
+
+    def _pages(self, children: dict[str, str]) -> dict[str, str]:
+        ids = ",".join(f'"{run_id}"' for run_id in children.values())
+        side_by_side = f'#/compare-runs?runs=[{ids}]&experiments=["{self._experiment_id}"]'
+        pages = {version: run_page(self._experiment_id, run_id) for version, run_id in children.items()}
+        return {**pages, "all side by side": side_by_side.replace('"', "%22")}
+
+    def _log(self, run_id: str, items: Iterable[Item], model: LoggedModel | None = None) -> None:
+        metrics: list[LoggedMetric] = []
+        params: list[LoggedParam] = []
+        tags: list[RunTag] = []
+        with tempfile.TemporaryDirectory(prefix="mlstream-") as folder:
+            for item in items:
+                match item:
+                    case Metric():
+                        metrics.append(self._metric(run_id, item, model))
+                    case Param():
+                        params.append(LoggedParam(item.key, item.value))
+                    case Tag():
+                        tags.append(RunTag(item.key, item.value))
+                    case Artifact():
+                        file = Path(folder, item.path)
+                        file.parent.mkdir(parents=True, exist_ok=True)
+                        file.write_bytes(item.data)
+            for batch in _batches(metrics, params, tags):
+                self._client.log_batch(run_id, *batch)
+            if any(Path(folder).iterdir()):
+                self._client.log_artifacts(run_id, folder)
+
+    def _metric(self, run_id: str, item: Metric, model: LoggedModel | None) -> LoggedMetric:
+        if model is None or not item.of_model:
+            return LoggedMetric(item.key, item.value, self._now_ms, 0)
+        return LoggedMetric(
+            item.key,
+            item.value,
+            self._now_ms,
+            0,
+            model_id=model.model_id,
+            dataset_name=self._dataset.name,
+            dataset_digest=self._dataset.digest,
+            run_id=run_id,
+        )
+
+
+_Batch = tuple[list[LoggedMetric], list[LoggedParam], list[RunTag]]
+
+
+def _batches(metrics: list[LoggedMetric], params: list[LoggedParam], tags: list[RunTag]) -> Iterator[_Batch]:
+    """As many requests as MLflow's limits need."""
+    while metrics or params or tags:
+        yield metrics[:_BATCH_METRICS], params[:_BATCH_OTHERS], tags[:_BATCH_OTHERS]
+        metrics, params, tags = metrics[_BATCH_METRICS:], params[_BATCH_OTHERS:], tags[_BATCH_OTHERS:]
+
+
+def _experiment(client: MlflowClient, comparison: Comparison, artifacts: str | None) -> str:
+    name = comparison.experiment
+    found: Experiment | None = client.get_experiment_by_name(name)
+    if found is None:
+        tags = {"mlflow.experimentKind": "custom_model_development", "mlflow.note.content": comparison.question}
+        try:
+            return str(client.create_experiment(name, artifacts, tags))
+        except MlflowException as exc:
+            if exc.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            found = client.get_experiment_by_name(name)  # another process made it in the meantime
+    if found is None or found.lifecycle_stage != "active":
+        number = "" if found is None else found.experiment_id
+        raise TrackingError(
+            f"the MLflow experiment {name!r} was deleted",
+            hint=f"restore it (mlflow experiments restore -x {number}) or rename yours",
+        )
+    return str(found.experiment_id)
+
+
+def _completed(client: MlflowClient, experiments: list[str], condition: str, uri: str) -> Tracked | None:
+    complete = f"tags.`{KIND}` = 'comparison' AND tags.`{STATUS}` = '{COMPLETED}'"
+    filters = " AND ".join(filter(None, (complete, condition)))
+    found = client.search_runs(experiments, filters, max_results=1, order_by=["attributes.end_time DESC"])
+    if not found:
+        return None
+    parent = found[0].info
+    return _tracked(uri, parent.experiment_id, parent.run_id, _children(client, parent.experiment_id, parent.run_id))
+
+
+def _children(client: MlflowClient, experiment_id: str, run_id: str) -> dict[str, str]:
+    children = client.search_runs([experiment_id], f"tags.`mlflow.parentRunId` = '{run_id}'", max_results=1000)
+    return {child.data.tags.get("mlstream.version", child.info.run_name): child.info.run_id for child in children}
+
+
+def _discard_unfinished(client: MlflowClient, experiment_id: str, comparison: Comparison) -> None:
+    """Records of this comparison that were cut off: under the store's lock, nobody is writing them any more."""
+    left = f"tags.`{COMPARISON}` = '{comparison.id}' AND tags.`{STATUS}` != '{COMPLETED}'"
+    for run in client.search_runs([experiment_id], left):
+        client.delete_run(run.info.run_id)
+
+
+def _tracked(uri: str, experiment_id: str, run_id: str, children: dict[str, str]) -> Tracked:
+    shown = shown_uri(uri)
+    served = urlsplit(uri).scheme in ("http", "https")
+    url = f"{shown.rstrip('/')}/{run_page(experiment_id, run_id)}" if served else None
+    return Tracked(experiment_id, run_id, url, children, shown)
+
+
+@contextmanager
+def _opened(uri: str, artifacts: str | None) -> Iterator[MlflowClient]:
+    """A client, with the store ready and, if it is a file, locked; every error of MLflow's as a TrackingError."""
+    shown = shown_uri(uri)
+    try:
+        with _ready(uri, artifacts):
+            yield MlflowClient(uri, uri)
+    except MlflowException as exc:
+        raise _refused(shown, exc) from exc
+    except (RequestException, SQLAlchemyError, sqlite3.Error, OSError) as exc:
+        raise TrackingError(
+            f"MLflow at {shown}: {_first_line(exc)}",
+            hint="look at the store, or set MLFLOW_TRACKING_URI to another one",
+            uri=shown,
+        ) from exc
+
+
+@contextmanager
+def _ready(uri: str, artifacts: str | None) -> Iterator[None]:
+    """The store answers and has its tables.
+
+    MLflow creates and migrates the tables of a database at first sight, which two processes must not do at once.
+    """
+    if not _is_local(uri):
+        _knock(uri)
+        yield
+        return
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # seconds, and a server needs none of it
+
+    file = Path(make_url(uri).database or "mlflow.db").absolute()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(f"{file}.lock", timeout=_LOCK_WAIT_S):
+            with closing(sqlite3.connect(file)) as database:
+                database.execute("PRAGMA schema_version")  # fails at once where MLflow would try for minutes
+            root = (file.parent / "mlartifacts").as_uri() if artifacts is None else artifacts
+            store = SqlAlchemyStore(uri, root)
+            try:
+                yield
+            finally:
+                store.engine.dispose()
+    except Timeout as exc:
+        raise TrackingError(
+            f"MLflow store {file}: another process has been writing for {_LOCK_WAIT_S:.0f} s",
+            hint=f"wait for it; if there is none, remove {file}.lock",
+        ) from exc
+
+
+def _knock(uri: str) -> None:
+    """Whether anybody listens at all, before MLflow tries again and again."""
+    parts = urlsplit(uri)
+    port = parts.port or _PORTS.get(parts.scheme.partition("+")[0])
+    proxied = parts.scheme in ("http", "https") and any(
+        os.environ.get(name) for name in (f"{parts.scheme}_proxy", f"{parts.scheme.upper()}_PROXY", "ALL_PROXY")
+    )
+    if parts.hostname is None or port is None or proxied:
+        return
+    try:
+        socket.create_connection((parts.hostname, port), timeout=_CONNECT_S).close()
+    except OSError as exc:
+        shown = shown_uri(uri)
+        raise TrackingError(
+            f"MLflow at {shown} does not answer ({_first_line(exc)})",
+            hint="start it, correct MLFLOW_TRACKING_URI, or unset it to record in the project's own store",
+            uri=shown,
+        ) from exc
+
+
+def _refused(shown: str, exc: MlflowException) -> TrackingError:
+    message = str(exc.message)
+    if "out-of-date database schema" in message:
+        return TrackingError(
+            f"MLflow store {shown} was made by another version of MLflow",
+            hint=f"back it up and run: mlflow db upgrade {shown}",
+            uri=shown,
+        )
+    return TrackingError(
+        f"MLflow at {shown}: {_first_line(message)}",
+        hint="look at the server's log, or set MLFLOW_TRACKING_URI to another one",
+        uri=shown,
+        error_code=exc.error_code,
+    )
+
+
+def _is_local(uri: str) -> bool:
+    return uri.startswith("sqlite:")
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return "unknown"
+
+
+def _first_line(message: object) -> str:
+    return str(message).strip().split("\n", 1)[0][:300]
+
+
+if SnapshotSource not in get_registered_sources():
+    register_dataset_source(SnapshotSource)

@@ -1,0 +1,236 @@
+"""Resolve a version of the experiment file to its digests, and load it. Runs no version's code until `load`.
+
+The digest covers the source files that the version loads from the project, the name in them, its parameters, the bytes
+of its weights, its declared files, Python, and all installed distributions. What it does not cover is named by other
+digests: the features and the seed belong to the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlstream.errors import UnknownVersion, VersionLoadError
+from mlstream.versions.digests import digest_environment, digest_file, digest_value, environment
+from mlstream.versions.importing import Account, call_factory, load_attribute
+from mlstream.versions.predictor import Predictor
+from mlstream.versions.reference import CodeReference, FileReference, missing, parse_model
+from mlstream.versions.sources import Sources, find_project, find_sources
+
+if TYPE_CHECKING:
+    from mlstream.config import ExperimentConfig
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One named way to score, with everything that decides what it answers.
+
+    Attributes:
+        name: its name in the experiment.
+        digest: SHA-256 over all of the below but the name.
+        code_digest: of the source files; None for an estimator in a file.
+        weights_digest: of the estimator's file; None for code.
+        environment_digest: of Python and the installed distributions.
+        files: declared data files → their digests.
+        config: the experiment that it belongs to.
+        reference: what `model:` names.
+        sources: the code's files; None for an estimator in a file.
+        environment: what `environment_digest` was made from.
+    """
+
+    name: str
+    digest: str
+    code_digest: str | None
+    weights_digest: str | None
+    environment_digest: str
+    files: Mapping[str, str]
+    config: ExperimentConfig = field(repr=False)
+    reference: CodeReference | FileReference
+    sources: Sources | None = field(repr=False)
+    environment: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def features(self) -> tuple[str, ...] | None:
+        """The columns that the experiment gives it; None leaves it to the model."""
+        return self.config.features_of(self.name)
+
+    def describe(self) -> dict[str, Any]:
+        """What a run's record says of it: JSON values only."""
+        own = self.config.versions[self.name]
+        return {
+            "digest": self.digest,
+            "code_digest": self.code_digest,
+            "weights_digest": self.weights_digest,
+            "environment_digest": self.environment_digest,
+            "model": own.model,
+            "description": own.description,
+            "parameters": own.parameters,
+            "features": None if self.features is None else list(self.features),
+            "sources": None if self.sources is None else self.sources.files,
+            "files": dict(self.files),
+            "trust": own.trust,
+        }
+
+    def load(self) -> Predictor:
+        """Load its code or its weights. Best called in a process of its own: importing is global to a process.
+
+        Raises:
+            VersionLoadError: the module, the name in it, the factory or the file is not as it should be, or
+                something changed since the version was resolved.
+        """
+        return self.load_with_account()[0]
+
+    def load_with_account(self) -> tuple[Predictor, Account]:
+        """As `load`, with the account of the project's files that get loaded, for a check when all is done."""
+        where = f"version {self.name}"
+        own = self.config.versions[self.name]
+        if isinstance(self.reference, FileReference):
+            account = Account(find_project(self.config.root))
+            account.install()
+            # Imported here: scikit-learn takes seconds, and a version made of plain code does without.
+            from mlstream.versions.trusted import load_estimator
+
+            model = load_estimator(self.reference.path, digest=str(self.weights_digest), trust=own.trust, where=where)
+            predictor = self._estimator(model, where)
+        else:
+            if self.sources is None:
+                raise VersionLoadError(f"{where} has no sources", where=where)
+            account = Account(self.sources.project)
+            factory = load_attribute(self.sources, self.reference, account, where=where)
+            name = own.model.rpartition(":")[2]
+            model = call_factory(factory, own.parameters, self.sources.project, name=name, where=where)
+            predictor = self._model(model, name, where)
+        self.check(account)
+        return predictor, account
+
+    def check(self, account: Account) -> None:
+        """Compare the project's files that were loaded so far with those that the digest covers.
+
+        Raises:
+            VersionLoadError: one is not covered, or it changed.
+        """
+        covered = {**self.files, **(self.sources.files if self.sources is not None else {})}
+        account.check(covered, where=f"version {self.name}")
+
+    def _model(self, model: Any, name: str, where: str) -> Predictor:
+        if _is_estimator(model):
+            return self._estimator(model, where)
+        if not callable(getattr(model, "predict", None)):
+            raise VersionLoadError(
+                f"{where}: {name} returned a {type(model).__name__}, which has no predict(frame)",
+                hint="return an object with a method predict(frame) that gives one row for each row",
+                where=where,
+            )
+        classes = getattr(model, "classes", None)
+        return Predictor(
+            self.name,
+            self.config.task,
+            self.features,
+            model.predict,
+            self.config.threshold,
+            None if classes is None else tuple(classes),
+        )
+
+    def _estimator(self, model: Any, where: str) -> Predictor:
+        from mlstream.versions.estimator import estimator_predictor
+
+        return estimator_predictor(
+            model,
+            version=self.name,
+            task=self.config.task,
+            features=self.features,
+            threshold=self.config.threshold,
+            where=where,
+        )
+
+
+def resolve_version(config: ExperimentConfig, name: str) -> Version:
+    """The version `name` of an experiment: its files found and digested, nothing loaded.
+
+    Raises:
+        UnknownVersion: the experiment has no such version.
+        VersionLoadError: its code, weights or files are not there, or are not what they should be.
+    """
+    own = config.versions.get(name)
+    if own is None:
+        near = get_close_matches(name, config.versions, n=1)
+        raise UnknownVersion(
+            f"experiment {config.experiment} has no version {name!r}",
+            hint=f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(config.versions)}",
+        )
+    where = f"versions.{name}.model"
+    reference = parse_model(own.model, root=config.root, where=where)
+    code_digest = weights_digest = sources = None
+    if isinstance(reference, FileReference):
+        if not reference.path.is_file():
+            raise missing(reference.path, config.root, where, _train_hint(config, name))
+        weights_digest = digest_file(reference.path)
+    else:
+        sources = find_sources(reference, root=config.root, where=where)
+        code_digest = sources.digest
+    files = _declared(config, name)
+    around = environment()
+    environment_digest = digest_environment(around)
+    parts = {
+        "format": _FORMAT,
+        "code": code_digest,
+        "name": None
+        if sources is None or isinstance(reference, FileReference)
+        else f"{sources.module}:{reference.name}",
+        "weights": weights_digest,
+        "parameters": own.parameters,
+        "files": files,
+        "environment": environment_digest,
+    }
+    try:
+        digest = digest_value(parts)
+    except (TypeError, ValueError) as exc:
+        raise VersionLoadError(
+            f"versions.{name}.parameters: {exc}", hint="parameters are JSON values: text, numbers, lists, mappings"
+        ) from exc
+    return Version(
+        name=name,
+        digest=digest,
+        code_digest=code_digest,
+        weights_digest=weights_digest,
+        environment_digest=environment_digest,
+        files=files,
+        config=config,
+        reference=reference,
+        sources=sources,
+        environment=around,
+    )
+
+
+def _declared(config: ExperimentConfig, name: str) -> dict[str, str]:
+    where = f"versions.{name}.files"
+    found = {}
+    for text in config.versions[name].files:
+        path = (config.root / text).resolve()
+        if path.is_dir():
+            raise VersionLoadError(f"{where}: {text} is a folder", hint="name the files in it", where=where)
+        if not path.is_file():
+            raise missing(path, config.root, where)
+        root = config.root.resolve()
+        found[path.relative_to(root).as_posix() if path.is_relative_to(root) else text] = digest_file(path)
+    return dict(sorted(found.items()))
+
+
+def _train_hint(config: ExperimentConfig, name: str) -> str | None:
+    if config.versions[name].train is None:
+        return None
+    try:
+        file: Path | str = config.path.relative_to(Path.cwd())
+    except ValueError:
+        file = "CONFIG"
+    return f"make it with `mlstream train {file} --snapshot NAME --version {name}`"
+
+
+def _is_estimator(model: Any) -> bool:
+    """Whether an object is scikit-learn's, by the names of its classes: asking scikit-learn would import it."""
+    return any(kind.__module__ == "sklearn.base" and kind.__name__ == "BaseEstimator" for kind in type(model).__mro__)

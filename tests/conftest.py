@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mlstream.broker.client import Client
     from mlstream.broker.connection import Connection
     from mlstream.home import Home
+    from tests.broker.sasl_broker import SaslBroker
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +54,15 @@ def client(broker: Connection) -> Iterator[Client]:
 
     with Client(broker) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def sasl_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SaslBroker]:
+    """A running Kafka that asks for TLS and a password; `sasl_broker.connection()` is the way in."""
+    from tests.broker.sasl_broker import running_sasl_broker
+
+    with running_sasl_broker(tmp_path_factory.mktemp("sasl-kafka")) as running:
+        yield running
 
 
 @pytest.fixture

@@ -70,6 +70,7 @@ def download(jars: Sequence[Jar], folder: Path, report: Report) -> None:
 def _fetch(jar: Jar, parts: Path, folder: Path) -> int:
     group, artifact, version = jar.coordinates
     failure: Exception | None = None
+    found = ""
     for number in range(TRIES):
         context = _repositories(parts / f"{jar.name}-{number}")
         try:
@@ -79,16 +80,17 @@ def _fetch(jar: Jar, parts: Path, folder: Path) -> int:
             failure = exc
             continue
         found = hashlib.sha256(path.read_bytes()).hexdigest()
-        if found != jar.sha256:
-            raise DownloadError(
-                f"{jar.name}: the repository's file has SHA-256 {found}, the package pins {jar.sha256}; "
-                "it was not kept and nothing was started",
-                hint="run the command again; if it stays so, the repository or a proxy on the way changes files",
-                jar=jar.name,
-            )
-        size = path.stat().st_size
-        path.replace(folder / jar.name)
-        return size
+        if found == jar.sha256:
+            size = path.stat().st_size
+            path.replace(folder / jar.name)
+            return size
+    if found:
+        raise DownloadError(
+            f"{jar.name}: the repository's file has SHA-256 {found}, the package pins {jar.sha256}; "
+            "it was not kept and nothing was started",
+            hint="run the command again; if it stays so, the repository or a proxy on the way changes files",
+            jar=jar.name,
+        )
     raise DownloadError(
         f"{jar.name}: cannot be fetched: {failure}",
         hint="check the network and run the command again (it goes on where it was cut off), "
@@ -103,5 +105,6 @@ def _repositories(local: Path) -> Any:
     from jgo.constants import MAVEN_CENTRAL_URL
     from jgo.maven import MavenContext
 
-    remote = {"central": MAVEN_CENTRAL_URL, **GlobalSettings.load().repositories}
+    remote = GlobalSettings.load().repositories
+    remote.setdefault("central", MAVEN_CENTRAL_URL)
     return MavenContext(repo_cache=local, remote_repos=remote, timeout=30)

@@ -98,9 +98,9 @@ class Launch:
         fresh.rename(folder / DATA)
         configuration.unlink()
 
-    def format(self, folder: Path, cluster_id: str, configuration: Path) -> None:
-        """Have Kafka's StorageTool format the data folder that `configuration` names."""
-        tool = ["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", configuration.name]
+    def format(self, folder: Path, cluster_id: str, configuration: Path, *, extra: Sequence[str] = ()) -> None:
+        """Have Kafka's StorageTool format the data folder that `configuration` names, with `extra` options of it."""
+        tool = ["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", configuration.name, *extra]
         try:
             done = subprocess.run(
                 [*self.jvm(), *tool],

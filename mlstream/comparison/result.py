@@ -5,6 +5,7 @@ A figure that is not defined (ROC AUC with one class only, say) is None and `und
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -36,7 +37,12 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True)
 class LabelCoverage:
-    """How many records have a truth to compare with. `labelled + not_yet_due + missing == records`."""
+    """How many records have a truth to compare with. `labelled + not_yet_due + missing == records`.
+
+    `null` of the missing have a label record whose value is null. `cut_ms` is the event time up to which labels could
+    have come (ms since 1970), None when the truth is in the record itself. `reason` is the experiment's own word on why
+    labels may be missing.
+    """
 
     records: int
     labelled: int
@@ -44,13 +50,17 @@ class LabelCoverage:
     missing: int
     positives: int | None
     rule: str
+    null: int = 0
+    cut_ms: int | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
     """The blocks of the bootstrap: intervals of event time across all partitions, each `length_s` seconds long.
 
-    `chosen` says how the length came about ("given", or the rule that picked it).
+    `count` is of those that hold labelled records. `chosen` says how the length came about ("given", or the rule that
+    picked it).
     """
 
     count: int
@@ -75,7 +85,8 @@ class DeltaResult:
     """One version against the baseline on one metric: `delta = value(version) - value(baseline)`, paired.
 
     `p_adjusted` is corrected (Holm) for all pairs of version × metric of the comparison. `verdict` reads the interval
-    and the margin; `reason` says why it is inconclusive.
+    and the margin; `reason` says why it is inconclusive. `independent_p` is McNemar's exact p-value, which would hold if
+    records were independent: it is shown beside accuracy and sets no verdict.
     """
 
     version: str
@@ -88,11 +99,16 @@ class DeltaResult:
     margin: float | None
     verdict: Verdict
     reason: str | None = None
+    independent_p: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Versions compared on one run, paired record by record. `id` is a digest of everything else in it."""
+    """Versions compared on one run, paired record by record. `id` is a digest of everything else in it.
+
+    `paired` counts the records that every version answered exactly once: all figures are over these. `blocks` are those
+    of the deltas, `value_blocks` those of the intervals of single values, whose series are another.
+    """
 
     id: str
     experiment: str
@@ -111,6 +127,8 @@ class Comparison:
     deltas: tuple[DeltaResult, ...]
     agreement: dict[str, float] = field(default_factory=dict)  # version → share of records with the baseline's answer
     settings: dict[str, Any] = field(default_factory=dict)  # confidence, resamples, seed, block, threshold
+    paired: int | None = None
+    value_blocks: Blocks | None = None
 
     def metric(self, version: str, metric: str) -> MetricResult:
         """The value of `metric` for `version`.
@@ -133,3 +151,26 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: dicts, lists, strings, numbers and None only."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> Comparison:
+        """The comparison that `to_dict` made `found` from.
+
+        Raises:
+            TypeError: when a field is missing or unknown.
+            KeyError: likewise.
+        """
+        values = dict(found)
+        values["versions"] = tuple(values["versions"])
+        values["coverage"] = tuple(Coverage(**item) for item in values["coverage"])
+        values["metrics"] = tuple(MetricResult(**_with_interval(item)) for item in values["metrics"])
+        values["deltas"] = tuple(DeltaResult(**_with_interval(item)) for item in values["deltas"])
+        values["labels"] = None if values["labels"] is None else LabelCoverage(**values["labels"])
+        for name in ("blocks", "value_blocks"):
+            values[name] = None if values[name] is None else Blocks(**values[name])
+        return cls(**values)
+
+
+def _with_interval(item: Mapping[str, Any]) -> dict[str, Any]:
+    interval = item["interval"]
+    return {**item, "interval": None if interval is None else Interval(**interval)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import sys
+import re
 from collections.abc import Mapping
 from importlib.metadata import distributions
 from pathlib import Path
@@ -37,9 +37,12 @@ def installed() -> dict[str, str]:
     """Every installed distribution: its name in normal form (PEP 503) → its version. The first on the path wins."""
     found: dict[str, str] = {}
     for distribution in distributions():
-        name = distribution.metadata["Name"]
-        if name is not None:
-            found.setdefault(name.lower().replace("_", "-").replace(".", "-"), distribution.version)
+        # Only the head of the metadata: parsing whole long descriptions takes ten times as long.
+        text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+        head = dict(line.split(": ", 1) for line in text.partition("\n\n")[0].splitlines() if ": " in line)
+        if "Name" in head and "Version" in head:
+            name = re.sub(r"[-_.]+", "-", head["Name"]).lower()
+            found.setdefault(name, head["Version"].strip())
     return dict(sorted(found.items()))
 
 
@@ -51,8 +54,3 @@ def environment() -> dict[str, Any]:
 def digest_environment(described: Mapping[str, Any]) -> str:
     """The digest of what `environment` returned."""
     return digest_value(described)
-
-
-def interpreter() -> str:
-    """The Python that a version's process is started with."""
-    return sys.executable

@@ -55,6 +55,7 @@ class Account(MetaPathFinder):
     def __init__(self, project: Project) -> None:
         self.project = project
         self.loaded: dict[str, str] = {}
+        self._added: list[str] = []
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -72,13 +73,16 @@ class Account(MetaPathFinder):
         return spec_from_file_location(name, file, loader=_ExactLoader(name, str(file), self))
 
     def install(self) -> None:
-        """Put the project's folders on the path and this finder first, in place of an earlier one's."""
-        sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, Account)]
+        """Put the project's folders on the path and this finder first, in place of an earlier account's."""
+        for finder in [finder for finder in sys.meta_path if isinstance(finder, Account)]:
+            sys.meta_path.remove(finder)
+            for folder in finder._added:
+                sys.path.remove(folder)
         sys.meta_path.insert(0, self)
-        before = [str(folder) for folder in self.project.path]
-        late = [str(folder) for folder in self.project.late]
-        rest = [entry for entry in sys.path if entry not in before]
-        sys.path[:] = [*before, *rest, *(entry for entry in late if entry not in rest)]
+        before = [str(folder) for folder in self.project.path if str(folder) not in sys.path]
+        late = [str(folder) for folder in self.project.late if str(folder) not in sys.path]
+        sys.path[:] = [*before, *sys.path, *late]
+        self._added = [*before, *late]
         importlib.invalidate_caches()
 
     def check(self, expected: Mapping[str, str], *, where: str) -> None:
@@ -116,9 +120,7 @@ def load_attribute(sources: Sources, reference: CodeReference, account: Account,
         VersionLoadError: importing raised (with the last lines of where), or the module has no such name.
     """
     account.install()
-    for name in sources.modules:
-        # A module of that name that is here already may be of an earlier state of the file, or another project's.
-        sys.modules.pop(name, None)
+    _forget(sources)
     try:
         if reference.alone and reference.file is not None:
             module = _load_alone(reference.module, reference.file, account)
@@ -185,6 +187,17 @@ def raised(exc: BaseException, project: Project, message: str, *, where: str) ->
         hint="the traceback ends with:\n  " + "\n  ".join(lines[-_LAST_LINES:]),
         where=where,
     )
+
+
+def _forget(sources: Sources) -> None:
+    """Drop the project's modules, and the packages around them, that the process has under these names already: they
+    may be of an earlier state of the files, or another project's. Installed packages stay.
+    """
+    for module, file in sources.modules.items():
+        if file.is_relative_to(sources.project.root):
+            parts = module.split(".")
+            for length in range(1, len(parts) + 1):
+                sys.modules.pop(".".join(parts[:length]), None)
 
 
 def _shown(project: Project, file: str) -> str:

@@ -156,7 +156,7 @@ class _Walk:
         if top in sys.stdlib_module_names:
             return None
         if _regular(bases, top) is None:
-            if _is_foreign(top, bases):
+            if _is_foreign(top, (*bases, *self._project.late)):
                 return None
             bases += self._project.late
         for part in (top, *rest[:-1]) if rest else ():
@@ -235,7 +235,7 @@ def _regular(bases: list[Path], name: str) -> Path | None:
     return None
 
 
-def _is_foreign(name: str, own: list[Path]) -> bool:
+def _is_foreign(name: str, own: tuple[Path, ...]) -> bool:
     """Whether the interpreter finds a top-level module elsewhere than in the project's folders."""
     elsewhere = [entry for entry in sys.path if entry and Path(entry) not in own]
     spec = PathFinder.find_spec(name, elsewhere)

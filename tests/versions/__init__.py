@@ -1,0 +1,1 @@
+"""Versions: digests, loading, predictions."""

@@ -115,9 +115,7 @@ def payloads_of(rows: pa.RecordBatch) -> memoryview:
     name, content = pairs.field(0), pairs.field(1)
     ends = np.asarray(headers.offsets.to_numpy(), dtype=np.int32) - np.int32(first)
     out = np.empty(20 * len(rows) + _size(key) + _size(value) + 8 * len(pairs) + _size(name) + _size(content), np.uint8)
-    used = _write_payloads(
-        out, timestamps, *_binary(key), *_binary(value), ends, *_binary(name), *_binary(content)
-    )
+    used = _write_payloads(out, timestamps, *_binary(key), *_binary(value), ends, *_binary(name), *_binary(content))
     return memoryview(out[:used])
 
 
@@ -136,7 +134,9 @@ def _offsets(column: pa.BinaryArray) -> Ints:
 def _binary(column: pa.BinaryArray) -> tuple[Ints, Bytes, Bytes]:
     """A binary column as (offsets, data, 1 for each null or nothing when there are none)."""
     data = column.buffers()[2]
-    nulls = column.is_null().to_numpy(zero_copy_only=False).view(np.uint8) if column.null_count else np.empty(0, np.uint8)
+    nulls = (
+        column.is_null().to_numpy(zero_copy_only=False).view(np.uint8) if column.null_count else np.empty(0, np.uint8)
+    )
     return _offsets(column), np.empty(0, np.uint8) if data is None else np.frombuffer(data, np.uint8), nulls
 
 

@@ -2,8 +2,8 @@
 
     index/streams/CLUSTER/TOPIC-ID/PARTITION/SNAPSHOT.json
 
-One small file for each partition of each snapshot: the range, and the last record's offset and leader epoch, by which
-a later freeze finds out whether the partition's log is still the one that was copied. Losing the index costs a copy.
+One small file for each partition of each snapshot: where its range starts, and the last record's offset and leader
+epoch, by which a later freeze finds out whether the log is still the one that was copied. Losing the index costs a copy.
 """
 
 from __future__ import annotations
@@ -21,16 +21,20 @@ class Holding:
     """What one snapshot holds of a partition.
 
     Attributes:
-        start, stop: the range that it covers, gaps and all.
+        start: the first offset of its range.
         last_offset, leader_epoch: its last record, and the leader epoch of that record's batch. A log that has this
             epoch at this offset is the same up to here (that is what leader epochs are for: KIP-101, KIP-279).
     """
 
     snapshot_id: str
     start: int
-    stop: int
     last_offset: int
     leader_epoch: int
+
+    @property
+    def stop(self) -> int:
+        """The end of what it can vouch for. A gap after the last record might be filled by another leader."""
+        return self.last_offset + 1
 
 
 def holdings(store: Store, cluster_id: str, topic_id: str, partition: int) -> list[Holding]:
@@ -43,7 +47,6 @@ def holdings(store: Store, cluster_id: str, topic_id: str, partition: int) -> li
                 Holding(
                     path.stem,
                     int(entry["start"]),
-                    int(entry["stop"]),
                     int(entry["last_offset"]),
                     int(entry["leader_epoch"]),
                 )
@@ -58,7 +61,6 @@ def remember(store: Store, cluster_id: str, topic_id: str, partition: int, holdi
     target = _folder(store, cluster_id, topic_id, partition) / f"{holding.snapshot_id}.json"
     entry = {
         "start": str(holding.start),
-        "stop": str(holding.stop),
         "last_offset": str(holding.last_offset),
         "leader_epoch": holding.leader_epoch,
     }

@@ -1,13 +1,13 @@
 """The store's files: names of documents, staging, publishing, refs. Knows bytes and digests, not what they mean.
 
-    objects/ab/abcdef…     Parquet, named by the SHA-256 of its bytes, read-only
-    manifests/ID.json      what ID is the SHA-256 of; a snapshot exists when this file does
-    storage/ID.json        its cells → rows of objects
-    cuts/ID-….json         one for each freeze that led to ID
-    refs/NAME              an id
-    index/                 derived: which snapshots hold what of a partition
-    views/                 derived: decoded columns
-    tmp/                   work in progress, one folder a process; what a killed one left is removed by the next
+objects/ab/abcdef…     Parquet, named by the SHA-256 of its bytes, read-only
+manifests/ID.json      what ID is the SHA-256 of; a snapshot exists when this file does
+storage/ID.json        its cells → rows of objects
+cuts/ID-….json         one for each freeze that led to ID
+refs/NAME              an id
+index/                 derived: which snapshots hold what of a partition
+views/                 derived: decoded columns
+tmp/                   work in progress, one folder a process; what a killed one left is removed by the next
 """
 
 from __future__ import annotations

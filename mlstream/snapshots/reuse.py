@@ -1,0 +1,144 @@
+"""Which of the store's snapshots a freeze may build on, checked against the broker's log. Copies nothing.
+
+A snapshot's rows are still the broker's when the topic is the same (by its id), is not compacted, and its log has the
+same leader epoch at the last record that the snapshot holds: Kafka's logs that agree on the epoch at an offset agree
+on everything before it. The broker is asked for that one record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from mlstream.broker.client import Client
+from mlstream.errors import MlstreamError
+from mlstream.ranges import PartitionRange
+from mlstream.snapshots.index import Holding, holdings
+from mlstream.snapshots.manifest import parse_content
+from mlstream.snapshots.plan import Known
+from mlstream.snapshots.storage import Storage, StoredObject, StoredPartition, check_storage, parse_storage
+from mlstream.snapshots.store import Store
+from mlstream.streams.read import read
+
+_MOST_HOLDINGS = 8  # of a partition: each costs a question to the broker
+
+
+@dataclass(frozen=True, slots=True)
+class Usable:
+    """A snapshot's part of a partition that a new snapshot may build on."""
+
+    holding: Holding
+    known: Known
+
+
+@dataclass(frozen=True, slots=True)
+class Reuse:
+    """What may be built on: (topic, partition) → snapshots' parts, the tightest first; and the objects they use."""
+
+    usable: dict[tuple[str, int], tuple[Usable, ...]]
+    objects: dict[str, StoredObject]
+
+    def known(self, wanted: PartitionRange) -> tuple[Known, ...]:
+        """For the plan of a partition."""
+        return tuple(found.known for found in self.usable.get((wanted.topic, wanted.partition), ()))
+
+
+def find_reuse(
+    client: Client, store: Store, wanted: Sequence[PartitionRange], *, cluster_id: str, topic_ids: dict[str, str]
+) -> Reuse:
+    """What the store holds of these ranges and the broker still has.
+
+    Args:
+        topic_ids: the topics whose records may be taken from the store, and their ids; leave out compacted ones.
+    """
+    usable: dict[tuple[str, int], tuple[Usable, ...]] = {}
+    objects: dict[str, StoredObject] = {}
+    shelf = _Shelf(store)
+    for part in wanted:
+        topic_id = topic_ids.get(part.topic)
+        if not topic_id or not cluster_id:
+            continue
+        found = []
+        for holding in _covering(part, holdings(store, cluster_id, topic_id, part.partition)):
+            stored = shelf.partition(holding.snapshot_id, cluster_id, part.topic, part.partition)
+            if stored is not None and _is_still_there(client, part, holding):
+                cells = {cell.cell.number: cell for cell in stored.cells}
+                found.append(Usable(holding, Known(holding.start, holding.stop, cells, stored.groups)))
+                objects.update(shelf.objects(holding.snapshot_id))
+        if found:
+            usable[part.topic, part.partition] = tuple(found)
+    return Reuse(usable, objects)
+
+
+def _covering(wanted: PartitionRange, found: Iterable[Holding]) -> Iterator[Holding]:
+    """Holdings that together cover as much as they can, largest share first; of equal shares the tightest."""
+
+    def share(holding: Holding) -> int:
+        return max(min(holding.stop, wanted.stop) - max(holding.start, wanted.start), 0)
+
+    covered: list[tuple[int, int]] = []
+    ranked = sorted(found, key=lambda holding: (-share(holding), holding.stop - holding.start))
+    for holding in ranked:
+        start, stop = max(holding.start, wanted.start), min(holding.stop, wanted.stop)
+        if start < stop and not any(low <= start and stop <= high for low, high in covered):
+            covered.append((start, stop))
+            yield holding
+        if len(covered) == _MOST_HOLDINGS:
+            return
+
+
+def _is_still_there(client: Client, wanted: PartitionRange, holding: Holding) -> bool:
+    """Whether the log has the holding's leader epoch at its last record."""
+    last = PartitionRange(wanted.topic, wanted.partition, holding.last_offset, holding.last_offset + 1)
+    try:
+        blocks = list(read(client, [last], partition_max_bytes=1, threads=1))
+    except MlstreamError:
+        return False  # expired, or the log ends earlier now: then it is copied
+    epochs = [epoch for block in blocks if len(block.columns) > 0 for epoch, _ in block.leader_epochs]
+    return bool(epochs) and epochs[-1] == holding.leader_epoch
+
+
+class _Shelf:
+    """Storage maps of snapshots, read once; damaged ones and those that miss objects count as not there."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._read: dict[str, Storage | None] = {}
+
+    def partition(self, snapshot_id: str, cluster_id: str, topic: str, partition: int) -> StoredPartition | None:
+        storage = self._storage(snapshot_id)
+        if storage is None:
+            return None
+        for stream in storage.streams:
+            if (stream.cluster_id, stream.topic) == (cluster_id, topic):
+                return next((part for part in stream.partitions if part.partition == partition), None)
+        return None
+
+    def objects(self, snapshot_id: str) -> dict[str, StoredObject]:
+        storage = self._storage(snapshot_id)
+        return {} if storage is None else dict(storage.objects)
+
+    def _storage(self, snapshot_id: str) -> Storage | None:
+        if snapshot_id not in self._read:
+            self._read[snapshot_id] = self._load(snapshot_id)
+        return self._read[snapshot_id]
+
+    def _load(self, snapshot_id: str) -> Storage | None:
+        try:
+            content = parse_content(self._store.read(self._store.manifest(snapshot_id)), snapshot_id)
+            storage = parse_storage(self._store.read(self._store.storage(snapshot_id)), snapshot_id)
+            check_storage(storage, content, snapshot_id)
+        except MlstreamError:
+            return None
+        return storage if objects_are_there(self._store, storage) else None
+
+
+def objects_are_there(store: Store, storage: Storage) -> bool:
+    """Whether every object exists and has its size. Their bytes are `verify`'s to check."""
+    for digest, found in storage.objects.items():
+        try:
+            if store.object(digest).stat().st_size != found.size_bytes:
+                return False
+        except OSError:
+            return False
+    return True

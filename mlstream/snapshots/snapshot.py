@@ -1,0 +1,247 @@
+"""A snapshot as users read it: what it holds, its rows as lazy frames, its check. Talks to no broker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from mlstream.errors import IntegrityError, UnknownPartition, UnknownTopic
+from mlstream.home import Home, find_home
+from mlstream.snapshots.cuts import Cut, parse_cut
+from mlstream.snapshots.manifest import Content, StreamContent, parse_content
+from mlstream.snapshots.storage import Piece, Storage, StoredPartition, check_storage, parse_storage
+from mlstream.snapshots.store import Store
+
+if TYPE_CHECKING:
+    from mlstream.config import DecodeConfig
+    from mlstream.snapshots.verify import Verified
+    from mlstream.snapshots.views import View
+
+RAW_SCHEMA = pl.Schema(
+    {
+        "partition": pl.Int32(),
+        "offset": pl.Int64(),
+        "timestamp": pl.Datetime("ms", "UTC"),
+        "timestamp_type": pl.Int8(),
+        "key": pl.Binary(),
+        "value": pl.Binary(),
+        "headers": pl.List(pl.Struct({"key": pl.Binary(), "value": pl.Binary()})),
+    }
+)
+
+
+class Snapshot:
+    """An immutable dataset of stream records. Made by `snapshot`, found again by `open_snapshot`.
+
+    Attributes:
+        id: SHA-256 over its content, 64 hex digits.
+        name: the name that it was opened by; else the first that it has; None when it has none.
+    """
+
+    def __init__(self, store: Store, snapshot_id: str, name: str | None, content: Content) -> None:
+        self.store = store
+        self.id = snapshot_id
+        self.name = name
+        self.content = content
+
+    def __repr__(self) -> str:
+        return f"Snapshot({self.name or self.id[:12]}: {', '.join(self.topics)}, {self.rows:,} rows)"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Snapshot) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    @property
+    def complete(self) -> bool:
+        """False when a part of what was asked for could not be had; the partitions say what is missing."""
+        return self.content.complete
+
+    @property
+    def streams(self) -> tuple[StreamContent, ...]:
+        """The topics and their partitions: ranges, rows and digests."""
+        return self.content.streams
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The names of its topics."""
+        return tuple(stream.topic for stream in self.streams)
+
+    @property
+    def rows(self) -> int:
+        """Records of all topics."""
+        return sum(stream.rows for stream in self.streams)
+
+    @property
+    def size_bytes(self) -> int:
+        """What its objects take on the disk; other snapshots may share them."""
+        return self.storage.size_bytes
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names that stand for it."""
+        return tuple(name for name, snapshot_id in self.store.refs().items() if snapshot_id == self.id)
+
+    @cached_property
+    def storage(self) -> Storage:
+        """Where the rows are.
+
+        Raises:
+            IntegrityError: when the storage map is missing, damaged, or not what the manifest covers.
+        """
+        storage = parse_storage(self.store.read(self.store.storage(self.id)), self.id)
+        check_storage(storage, self.content, self.id)
+        return storage
+
+    def cuts(self) -> list[Cut]:
+        """Every freeze that led to this content, oldest first."""
+        return [parse_cut(self.store.read(path), f"cuts/{path.name}") for path in self.store.cuts(self.id)]
+
+    def stream(self, topic: str) -> StreamContent:
+        """What it holds of a topic.
+
+        Raises:
+            UnknownTopic: when it holds nothing of it.
+        """
+        for found in self.streams:
+            if found.topic == topic:
+                return found
+        raise UnknownTopic(
+            f"snapshot {self.name or self.id[:12]} holds no topic {topic!r}",
+            hint=f"it holds: {', '.join(self.topics)}",
+            topic=topic,
+        )
+
+    def scan(self, topic: str, decode: DecodeConfig | None = None) -> pl.LazyFrame:
+        """The records of a topic as a lazy frame, in order of partition and offset.
+
+        Args:
+            decode: how values become columns. Without it the rows are raw: `partition` int32, `offset` int64,
+                `timestamp` datetime[ms, UTC], `timestamp_type` int8 (0 CreateTime, 1 LogAppendTime), `key` binary,
+                `value` binary, `headers` list of (key, value). With it: `_partition`, `_offset`, `_timestamp`, `_key`
+                and the decoded columns; the first use makes a view in the home, later ones map it into memory.
+
+        Raises:
+            UnknownTopic: when the snapshot holds nothing of it.
+            DecodeError: when a value does not decode.
+            IntegrityError: when an object is missing.
+        """
+        if decode is not None:
+            return self.view(topic, decode).frame()
+        self.stream(topic)
+        frames = [frame for part in self.stored(topic) for frame in self._scan_partition(part)]
+        return pl.concat(frames) if frames else pl.LazyFrame(schema=RAW_SCHEMA)
+
+    def view(self, topic: str, decode: DecodeConfig) -> View:
+        """The decoded columns of a topic, from the home's views or made now.
+
+        Raises:
+            UnknownTopic, DecodeError, IntegrityError: as `scan`.
+        """
+        from mlstream.snapshots.views import open_view  # compiled kernels, which the raw rows do not need
+
+        return open_view(self, topic, decode)
+
+    def stored(self, topic: str) -> tuple[StoredPartition, ...]:
+        """Where the rows of a topic are, partition by partition."""
+        for content, found in zip(self.streams, self.storage.streams, strict=True):
+            if content.topic == topic:
+                return found.partitions
+        return ()
+
+    def pieces(self, topic: str, partition: int) -> list[Piece]:
+        """The runs of an object's rows that make up a partition, in order; successive ones are put together.
+
+        Raises:
+            UnknownPartition: when the snapshot holds nothing of it.
+        """
+        for found in self.stored(topic):
+            if found.partition == partition:
+                return list(_runs(found))
+        raise UnknownPartition(
+            f"snapshot {self.name or self.id[:12]} holds no partition {partition} of {topic}",
+            topic=topic,
+            partition=partition,
+        )
+
+    def verify(self, deep: bool = False) -> Verified:
+        """Check that everything is there and is what its digest says; with `deep` down to every row.
+
+        Raises:
+            IntegrityError: naming the first thing that is missing or wrong.
+        """
+        from mlstream.snapshots.verify import verify  # compiled kernels
+
+        return verify(self, deep=deep)
+
+    def _scan_partition(self, part: StoredPartition) -> Iterator[pl.LazyFrame]:
+        whole: list[Path] = []
+        for run in _runs(part):
+            path = self.store.object(run.object)
+            if run.row == 0 and run.rows == self.storage.objects[run.object].rows:
+                whole.append(path)
+                continue
+            if whole:
+                yield pl.scan_parquet(whole, glob=False)
+                whole = []
+            yield pl.scan_parquet(path, glob=False).slice(run.row, run.rows)
+        if whole:
+            yield pl.scan_parquet(whole, glob=False)
+
+
+def open_snapshot(name_or_id: str, *, home: Home | str | Path | None = None) -> Snapshot:
+    """The snapshot of that name, id, or beginning of an id (8 digits or more).
+
+    Args:
+        home: where snapshots are kept; found as `find_home` says when None.
+
+    Raises:
+        UnknownSnapshot: when there is none, or the beginning fits more than one.
+        IntegrityError: when its manifest is missing or damaged.
+    """
+    store = Store(home if isinstance(home, Home) else find_home(home))
+    snapshot_id, name = store.find(name_or_id)
+    content = parse_content(store.read(store.manifest(snapshot_id)), snapshot_id)
+    if name is None:
+        name = next((known for known, found in store.refs().items() if found == snapshot_id), None)
+    return Snapshot(store, snapshot_id, name, content)
+
+
+def list_snapshots(home: Home | str | Path | None = None) -> list[Snapshot]:
+    """All snapshots of a home, the newest cut first; damaged ones are left out (`open_snapshot` says what is wrong).
+
+    Args:
+        home: where snapshots are kept; found as `find_home` says when None.
+    """
+    home = home if isinstance(home, Home) else find_home(home)
+    store = Store(home)
+    names: dict[str, str] = {}
+    for name, snapshot_id in store.refs().items():
+        names.setdefault(snapshot_id, name)
+    found = []
+    for snapshot_id in store.ids():
+        try:
+            content = parse_content(store.read(store.manifest(snapshot_id)), snapshot_id)
+        except IntegrityError:
+            continue
+        found.append(Snapshot(store, snapshot_id, names.get(snapshot_id), content))
+    return sorted(found, key=lambda snapshot: [path.name[65:] for path in store.cuts(snapshot.id)][-1:], reverse=True)
+
+
+def _runs(part: StoredPartition) -> Iterator[Piece]:
+    run: Piece | None = None
+    for cell in part.cells:
+        for piece in cell.pieces:
+            if run is not None and run.object == piece.object and run.row + run.rows == piece.row:
+                run = Piece(run.object, run.row, run.rows + piece.rows)
+                continue
+            if run is not None:
+                yield run
+            run = piece
+    if run is not None:
+        yield run

@@ -20,7 +20,7 @@ from kafka.protocol.metadata import CoordinatorType, FindCoordinatorRequest, Met
 
 from mlstream.broker.connection import Connection
 from mlstream.broker.failures import Patience, converted, error_of, is_passing
-from mlstream.broker.network import Network
+from mlstream.broker.network import Event, Network
 from mlstream.errors import BrokerUnavailable, UnknownPartition, UnknownTopic
 
 T = TypeVar("T")
@@ -79,7 +79,8 @@ class Client:
         self.connection = connection
         self.timeout_s = timeout_s
         self.network = Network(connection.bootstrap_servers, connection.settings) if network is None else network
-        self._topics: dict[str, TopicState] = {}  # used on the network's loop only
+        self._topics: dict[str, TopicState] = {}  # both are used on the network's loop only
+        self._asking: dict[str, Event] = {}
         try:
             self.network.open(timeout_s - 0.5)
         except BaseException as exc:
@@ -157,13 +158,30 @@ class Client:
                 await patience.pause(self.network, exc)
 
     async def state(self, topic: str) -> TopicState:
-        """The topic's leaders as last heard; asked for when they are not known."""
+        """The topic's leaders as last heard; asked for when they are not known, once for all that wait for it."""
+        known = self._topics.get(topic)
+        if known is not None:
+            return known
+        asking = self._asking.get(topic)
+        if asking is None:
+            asking = self._asking[topic] = Event()
+            try:
+                return await self.refreshed(topic)
+            finally:
+                del self._asking[topic]
+                asking.set()
+        await asking.wait()
         known = self._topics.get(topic)
         return await self.refreshed(topic) if known is None else known
 
-    def forget(self, topic: str) -> None:
-        """The leaders known of a topic turned out to be wrong: ask again next time. On the loop only."""
-        self._topics.pop(topic, None)
+    def forget(self, topic: str, seen: TopicState | None = None) -> None:
+        """The leaders known of a topic turned out to be wrong: ask again next time. On the loop only.
+
+        Args:
+            seen: what was wrong; what was heard since then is kept.
+        """
+        if seen is None or self._topics.get(topic) is seen:
+            self._topics.pop(topic, None)
 
     async def refreshed(self, topic: str) -> TopicState:
         """Ask for a topic, its partitions and their leaders.
@@ -232,7 +250,7 @@ class Client:
                         raise
                     failure = exc
             if failure is not None:
-                self.forget(topic)
+                self.forget(topic, state)
                 await patience.pause(self.network, failure)
         return found
 

@@ -3,7 +3,8 @@
 Each gets the frozen snapshot and the experiment's configuration, and returns what `mlstream train` writes to the
 version's file: a fitted scikit-learn estimator, or a dict (JSON). Features, label and the columns that join them come
 from the configuration. A flight without a landing (cancelled or diverted) has no label and is left out, in training
-as in the comparison.
+as in the comparison. The estimators are fitted on pandas frames, because that is what a version's estimator is given,
+and on one thread: sums in the same order on every machine, and no threads that spin for each other on busy cores.
 
 The settings were chosen by leaving out one month after the other of January to September. October to December, which
 the comparison is about, was not looked at for that.
@@ -107,8 +108,7 @@ def fit_logistic(flights: pl.DataFrame, late: pl.Series) -> Pipeline:
     # Airports with fewer than 20 flights share a column; so does an airport that training has not seen.
     encoder = OneHotEncoder(min_frequency=20, handle_unknown="infrequent_if_exist")
     columns = ColumnTransformer([("one-hot", encoder, one_hot), ("scaled", StandardScaler(), scaled)])
-    model = Pipeline([("columns", columns), ("model", LogisticRegression(max_iter=500))])
-    return model.fit(flights, late.to_numpy())
+    return _fitted(Pipeline([("columns", columns), ("model", LogisticRegression(max_iter=500))]), flights, late)
 
 
 def fit_boosting(flights: pl.DataFrame, late: pl.Series, *, seed: int) -> Pipeline:
@@ -134,4 +134,11 @@ def fit_boosting(flights: pl.DataFrame, late: pl.Series, *, seed: int) -> Pipeli
         early_stopping=False,
         random_state=seed,
     )
-    return Pipeline([("columns", columns), ("model", trees)]).fit(flights, late.to_numpy())
+    return _fitted(Pipeline([("columns", columns), ("model", trees)]), flights, late)
+
+
+def _fitted(model: Pipeline, flights: pl.DataFrame, late: pl.Series) -> Pipeline:
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    with threadpool_limits(1):
+        return model.fit(flights.to_pandas(), late.to_numpy())

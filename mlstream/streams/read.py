@@ -17,10 +17,13 @@ from queue import SimpleQueue
 import pyarrow as pa
 
 from mlstream.broker.client import Client
-from mlstream.broker.fetch import BUFFER_BYTES, PARTITION_MAX_BYTES, STALL_S, Fetched, fetch
+from mlstream.broker.fetch import BUFFER_BYTES, STALL_S, Fetched, fetch
 from mlstream.errors import CorruptBatch, UnsupportedFormat, WireError
 from mlstream.ranges import PartitionRange
 from mlstream.wire.decode import decode
+
+# Decompressed, this is some 20 MB of columns: large enough for Arrow, small enough that memory is used again.
+PARTITION_MAX_BYTES = 2 << 20
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,10 +29,11 @@ SUMS = "jars.sha256"
 
 @dataclass(frozen=True, slots=True)
 class Classpath:
-    """The jars that a node runs on, and the version of Kafka among them ("unknown" for an own folder that hides it)."""
+    """The jars that a node runs on, the version of Kafka among them, and whether they are the package's pinned ones."""
 
     jars: tuple[Path, ...]
     kafka_version: str
+    pinned: bool
 
     def __str__(self) -> str:
         return os.pathsep.join(map(str, self.jars))
@@ -60,7 +61,7 @@ def find_jars(own: str | Path | None = None, *, report: Report = silent) -> Clas
     chosen = os.environ.get("MLSTREAM_KAFKA_JARS") if own is None else own
     if chosen:
         return own_jars(Path(chosen).expanduser().resolve())
-    return Classpath(cached_jars(cache_root(), report=report), KAFKA_VERSION)
+    return Classpath(cached_jars(cache_root(), report=report), KAFKA_VERSION, pinned=True)
 
 
 def own_jars(folder: Path) -> Classpath:
@@ -78,7 +79,7 @@ def own_jars(folder: Path) -> Classpath:
                 folder=str(folder),
             )
     clients = next(jar.stem for jar in jars if jar.name.startswith("kafka-clients-"))
-    return Classpath(jars, clients.removeprefix("kafka-clients-"))
+    return Classpath(jars, clients.removeprefix("kafka-clients-"), pinned=False)
 
 
 def cached_jars(root: Path, *, report: Report = silent) -> tuple[Path, ...]:

@@ -56,7 +56,14 @@ def jvm_flags(*, heap_mb: int, profile: str) -> list[str]:
         raise UsageError(f"profile {profile!r}: unknown", hint=f"use one of {', '.join(PROFILES)}")
     if heap_mb < 128:
         raise UsageError(f"heap {heap_mb} MB: too small for a broker", hint="use 256 MB or more")
-    return [f"-Xmx{heap_mb}m", *PROFILES[profile], "-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true"]
+    return [
+        f"-Xmx{heap_mb}m",
+        *PROFILES[profile],
+        "-XX:+ExitOnOutOfMemoryError",
+        "-XX:-CreateCoredumpOnCrash",
+        "-XX:ErrorFile=crash-%p.log",
+        "-Djava.awt.headless=true",
+    ]
 
 
 def _java_at(home: Path) -> Java:

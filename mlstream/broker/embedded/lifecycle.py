@@ -14,7 +14,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from mlstream.broker.embedded.jars import find_jars
+from mlstream.broker.embedded.archive import drop_archive, with_archive
+from mlstream.broker.embedded.jars import cache_root, find_jars
 from mlstream.broker.embedded.java import find_java, jvm_flags
 from mlstream.broker.embedded.nodes import EmbeddedBroker, Launch, answering, known_state, runs, stop_nodes
 from mlstream.broker.embedded.plan import choose_cluster_id, plan_nodes
@@ -62,32 +63,22 @@ def up(
         last = known_state(home)
         if last is not None and any(runs(node) for node in last.nodes):
             return _join(last, port=port, timeout_s=timeout_s)
-        java = find_java()
-        classpath = find_jars(jars, report=report)
-        launch = Launch(home, java, flags, classpath, report, timeout_s)
-        nodes = () if last is None else last.nodes
+        launch = Launch(home, find_java(), flags, find_jars(jars, report=report), report, timeout_s)
+        if launch.classpath.pinned:
+            launch = with_archive(launch, cache_root())
         tries = 0
         while True:
             tries += 1
-            planned = plan_nodes(nodes, port=port)
-            if nodes and port is None and planned[0].port != nodes[0].port:
-                report(
-                    Progress(f"port {nodes[0].port} is taken by another program; using {planned[0].port} from now on")
-                )
-            state = State(
-                cluster_id=choose_cluster_id(home, planned[0].node_id) if last is None else last.cluster_id,
-                kafka_version=classpath.kafka_version,
-                heap_mb=heap_mb,
-                profile=profile,
-                java=str(java.program),
-                nodes=planned,
-            )
+            state = _plan(launch, last, port=port, heap_mb=heap_mb, profile=profile)
             try:
                 return launch.start(state)
             except BrokerUnavailable as exc:
-                # Somebody else took a port between the choice and the start.
-                if exc.kind != "port" or port is not None or tries == PORT_TRIES:
-                    raise
+                if exc.facts.get("kind") == "port" and port is None and tries < PORT_TRIES:
+                    continue  # somebody else took a port between the choice and the start
+                if exc.facts.get("kind") in ("unknown", "crash") and launch.archive is not None:
+                    launch = drop_archive(launch)
+                    continue
+                raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +104,22 @@ def down(home: Home, *, timeout_s: float = STOP_TIMEOUT_S) -> Stopped:
     with _alone(home, timeout_s):
         state = known_state(home)
         return Stopped((), ()) if state is None else Stopped(*stop_nodes(home, state, timeout_s=timeout_s))
+
+
+def _plan(launch: Launch, last: State | None, *, port: int | None, heap_mb: int, profile: str) -> State:
+    """The cluster to start: the last one's nodes and identity, as far as there was one."""
+    nodes = () if last is None else last.nodes
+    planned = plan_nodes(nodes, port=port)
+    if nodes and port is None and planned[0].port != nodes[0].port:
+        launch.report(Progress(f"another program has port {nodes[0].port}; from now on it is {planned[0].port}"))
+    return State(
+        cluster_id=choose_cluster_id(launch.home, planned[0].node_id) if last is None else last.cluster_id,
+        kafka_version=launch.classpath.kafka_version,
+        heap_mb=heap_mb,
+        profile=profile,
+        java=str(launch.java.program),
+        nodes=planned,
+    )
 
 
 def _join(state: State, *, port: int | None, timeout_s: float) -> EmbeddedBroker:

@@ -22,6 +22,7 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
         "heap",
         "the machine cannot give that much memory: choose less with --heap",
     ),
+    (r"A fatal error has been detected by the Java Runtime", "crash", "the JVM crashed; see `mlstream broker logs`"),
     (r"OutOfMemoryError|Terminating due to java.lang.OutOfMemory", "heap", "give it more memory with --heap"),
     (r"UnsupportedClassVersionError|Unrecognized VM option", "java", "JAVA_HOME is too old or no HotSpot: unset it"),
     (
@@ -130,5 +131,5 @@ def explain(text: str) -> Reason:
 
 
 def _is_noise(line: str) -> bool:
-    # What newer JVMs say about calls that Kafka still makes.
-    return line.startswith("WARNING: ")
+    # What newer JVMs say about calls that Kafka still makes, and about an archive that they do not use.
+    return line.startswith("WARNING: ") or re.match(r"\[[\d.]+s\]\[\w+\]\[(aot|cds)", line) is not None

@@ -50,6 +50,7 @@ class Launch:
     classpath: Classpath
     report: Report
     timeout_s: float
+    archive: Path | None = None
 
     def start(self, state: State) -> EmbeddedBroker:
         """Start all nodes of `state` and wait until they answer; on any failure none is left running.
@@ -113,7 +114,7 @@ class Launch:
                 check=False,
             )
         except subprocess.TimeoutExpired as exc:
-            raise _failed("formatting the data folder took too long", logs.explain("")) from exc
+            raise _failed("formatting the data folder took too long", logs.Reason("timeout", (), "try again")) from exc
         if done.returncode != 0:
             raise _failed("the data folder cannot be formatted", logs.explain(done.stdout + done.stderr))
 
@@ -124,7 +125,8 @@ class Launch:
     def jvm(self, *flags: str) -> list[str]:
         """The JVM on the jars, up to the main class."""
         logging = ("-Dlog4j2.configurationFile=log4j2.properties", "-Dlog4j.shutdownHookEnabled=false")
-        return [str(self.java.program), *self.flags, *flags, *logging, "-cp", str(self.classpath)]
+        archive = () if self.archive is None else (f"-XX:AOTCache={self.archive}",)
+        return [str(self.java.program), *self.flags, *archive, *flags, *logging, "-cp", str(self.classpath)]
 
     def await_answer(self, state: State, node: Node, *, deadline: float, since: int) -> None:
         """Wait until the node answers as a part of this cluster; give up when its process ends."""
@@ -133,7 +135,7 @@ class Launch:
                 reason = logs.find_reason(self.folder(node), since=since)
                 raise _failed(f"Kafka did not start on {node.address}", reason)
             if time.monotonic() > deadline:
-                reason = logs.find_reason(self.folder(node), since=since)
+                reason = replace(logs.find_reason(self.folder(node), since=since), kind="timeout")
                 raise _failed(f"Kafka did not answer within {self.timeout_s:g} s on {node.address}", reason)
             time.sleep(process.PAUSE_S)
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mlstream import errors
 from mlstream.errors import MlstreamError
 
 if TYPE_CHECKING:
-    from mlstream.broker.connection import Connection
+    from mlstream.broker.connection import Connection, find_connection
     from mlstream.comparison.result import Comparison
     from mlstream.config import ExperimentConfig, load_config
     from mlstream.reporting.compare import compare
@@ -34,9 +35,11 @@ __all__ = [
     "Comparison",
     "publish",
     "Connection",
+    "find_connection",
     "ExperimentConfig",
     "load_config",
     "MlstreamError",
+    "errors",
 ]
 
 _HOMES = {
@@ -50,6 +53,7 @@ _HOMES = {
     "Comparison": "mlstream.comparison.result",
     "publish": "mlstream.streams.publish",
     "Connection": "mlstream.broker.connection",
+    "find_connection": "mlstream.broker.connection",
     "ExperimentConfig": "mlstream.config",
     "load_config": "mlstream.config",
 }

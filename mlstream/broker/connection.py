@@ -19,7 +19,7 @@ import yaml
 
 from mlstream.broker.embedded.state import read_state
 from mlstream.errors import BrokerUnavailable, ConfigError
-from mlstream.home import Home
+from mlstream.home import Home, find_home
 
 SERVERS_VARIABLE = "MLSTREAM_BOOTSTRAP_SERVERS"
 FILE_VARIABLE = "MLSTREAM_KAFKA_CONFIG"
@@ -110,7 +110,7 @@ class Connection:
 
 
 def find_connection(
-    home: Home,
+    home: Home | str | Path | None = None,
     *,
     servers: str | None = None,
     settings_file: Path | None = None,
@@ -121,7 +121,7 @@ def find_connection(
     What stands earlier wins name by name; so the servers may be given apart from the file with the passwords.
 
     Args:
-        home: where the embedded broker leaves its state.
+        home: where the embedded broker leaves its state; found as `find_home` says when it is no Home.
         servers: `host:port,…`; the environment's MLSTREAM_BOOTSTRAP_SERVERS when None.
         settings_file: YAML of client settings, `${NAME}` read from the environment; MLSTREAM_KAFKA_CONFIG when None.
         settings: client settings of an experiment file.
@@ -148,6 +148,7 @@ def find_connection(
         raise ConfigError(
             "the connection's settings name no bootstrap_servers", hint="add bootstrap_servers: host:port"
         )
+    home = home if isinstance(home, Home) else find_home(home)
     state = read_state(home)
     if state is None or state.stopped:
         raise BrokerUnavailable(

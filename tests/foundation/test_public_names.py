@@ -21,9 +21,11 @@ PUBLIC = {
     "Comparison",
     "publish",
     "Connection",
+    "find_connection",
     "ExperimentConfig",
     "load_config",
     "MlstreamError",
+    "errors",
 }
 
 

@@ -15,7 +15,7 @@ from mlstream.broker.embedded.jars import Classpath
 from mlstream.broker.embedded.java import Java
 from mlstream.broker.embedded.probe import ask_cluster_id
 from mlstream.broker.embedded.report import Progress, Report
-from mlstream.broker.embedded.settings import DATA, JVM_LOG, log4j_properties, server_properties
+from mlstream.broker.embedded.settings import CLEAN_MARK, DATA, JVM_LOG, log4j_properties, server_properties
 from mlstream.broker.embedded.state import Node, State, node_folder, read_state, write_state
 from mlstream.errors import BrokerUnavailable
 from mlstream.home import Home
@@ -84,9 +84,12 @@ class Launch:
         """Write the node's configuration, and format its data folder if that was not done before."""
         folder = self.folder(node)
         (folder / "logs").mkdir(parents=True, exist_ok=True)
-        (folder / "server.properties").write_text(server_properties(state, node), encoding="utf-8")
+        formatted = (folder / DATA / "meta.properties").exists()
+        killed = formatted and not (folder / DATA / CLEAN_MARK).exists()
+        text = server_properties(state, node, killed=killed)
+        (folder / "server.properties").write_text(text, encoding="utf-8")
         (folder / "log4j2.properties").write_text(log4j_properties(), encoding="utf-8")
-        if (folder / DATA / "meta.properties").exists():
+        if formatted:
             return
         self.report(Progress("formatting the data folder"))
         # Formatted beside and renamed, so that a format that was cut off is not taken for a whole one.

@@ -10,6 +10,7 @@ vermilion are kept for verdicts, which also have a sign and a word of their own.
 from __future__ import annotations
 
 import io
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,8 @@ from matplotlib.transforms import blended_transform_factory
 from mlstream.comparison.result import Comparison, DeltaResult, Interval, MetricResult
 from mlstream.reporting import wording
 
-WIDTH_IN = 9.0  # 900 px at the 100 dpi of an SVG viewer
+WIDTH_IN = 9.0
+SVG_WIDTH_PX = 720
 PNG_DPI = 200
 BASELINE_COLOUR = "#8A8F98"
 CHALLENGER_COLOURS = ("#0072B2", "#E69F00", "#CC79A7", "#56B4E9", "#7A5AA6", "#B8A300")
@@ -282,7 +284,16 @@ def _in_words(comparison: Comparison) -> str:
 
 
 def _described(svg: bytes, text: str) -> bytes:
-    """The SVG as an image with a description, for screen readers (SVG 2, "title and desc elements")."""
-    named = svg.replace(b"<svg ", b'<svg role="img" ', 1)
-    head, close, rest = named.partition(b"</title>")
+    """The SVG as an image with a description, for screen readers (SVG 2, "title and desc elements").
+
+    Its natural width becomes SVG_WIDTH_PX: pages that show an image as it is, such as MLflow's, have no room for more.
+    """
+    ratio = SVG_WIDTH_PX / (72 * WIDTH_IN)
+
+    def natural_size(match: re.Match[bytes]) -> bytes:
+        width, height = (ratio * float(points) for points in match.groups()[1:])
+        return b'<svg role="img" %swidth="%.0f" height="%.0f"' % (match[1], width, height)
+
+    sized = re.sub(rb'<svg ([^>]*?)width="([\d.]+)pt" height="([\d.]+)pt"', natural_size, svg, count=1)
+    head, close, rest = sized.partition(b"</title>")
     return head + close + f"\n <desc>{escape(text, quote=False)}</desc>".encode() + rest

@@ -1,24 +1,22 @@
-"""What a record of a comparison says about the run behind it, as plain values. Reads nothing, knows no MLflow.
+"""What a record of a comparison says about the run behind it, as plain values. Knows no MLflow.
 
-A run and its snapshot know more than this; `reporting.tracking` takes these facts out of them.
+A run and its snapshot know more than this; `run_facts` takes out what is recorded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from mlstream.errors import SnapshotError
 from mlstream.ranges import PartitionRange
+from mlstream.runs.machine import GitState
 
-
-@dataclass(frozen=True, slots=True)
-class GitState:
-    """The commit that the run was made at; `dirty` when files differed from it."""
-
-    commit: str
-    branch: str | None = None
-    dirty: bool = False
+if TYPE_CHECKING:
+    from mlstream.runs.run import Run
+    from mlstream.snapshots.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +25,9 @@ class VersionFacts:
 
     Attributes:
         name: as the configuration has it.
-        status: "complete", "partial" or "failed".
+        status: "complete", "failed" or "incomplete".
         digest: of code, weights, parameters and environment together, 64 hex.
-        digests: the parts: "code", "weights", "environment" and the like → 64 hex.
+        digests: its parts, "code", "weights", "environment" → 64 hex.
         model: what the configuration says the model is (`pipelines/x.py:factory`).
         parameters: keyword arguments of the model's factory.
         features: the columns given to the model, in order; None means all.
@@ -61,7 +59,7 @@ class RunFacts:
         config_path: the file that it was read from, as a user would type it; None when it was made in memory.
         streams: the snapshot's ranges, one a partition.
         rows: records of the snapshot.
-        size_bytes: their size, when it is known.
+        size_bytes: what they take on the disk.
         schema: column → type of the decoded input.
         environment: distribution → version, as installed where the models ran.
     """
@@ -85,3 +83,62 @@ class RunFacts:
     def version(self, name: str) -> VersionFacts:
         """What is known of that version; only its name when the run does not know it."""
         return self.versions.get(name, VersionFacts(name))
+
+
+def run_facts(run: Run) -> RunFacts:
+    """The facts of a run and of its snapshot; of the run alone when its home does not have the snapshot any more."""
+    snapshot = _snapshot(run)
+    return RunFacts(
+        id=run.id,
+        experiment=run.experiment,
+        snapshot_id=run.snapshot_id,
+        snapshot_name=run.snapshot_name,
+        config=run.config.model_dump(mode="json", exclude={"connection"}),
+        config_path=_as_typed(run.config_path, run.config.root),
+        streams=run.input.ranges if snapshot is None else _ranges(snapshot),
+        rows=run.input.rows if snapshot is None else snapshot.rows,
+        size_bytes=None if snapshot is None else snapshot.size_bytes,
+        schema=run.input.schema,
+        versions={
+            name: VersionFacts(
+                name=name,
+                status=found.status,
+                digest=found.digest,
+                digests=found.digests,
+                model=found.described.get("model"),
+                description=found.described.get("description") or "",
+                parameters=found.described.get("parameters") or {},
+                features=None if found.described.get("features") is None else tuple(found.described["features"]),
+                topic=found.topic,
+                output_id=found.output_id,
+                figures=found.figures,
+            )
+            for name, found in run.versions.items()
+        },
+        environment=run.environment.get("packages", {}),
+        python=run.environment.get("python"),
+        platform=run.hardware.get("platform"),
+        git=run.git,
+    )
+
+
+def _snapshot(run: Run) -> Snapshot | None:
+    try:
+        return run.snapshot
+    except SnapshotError:
+        return None
+
+
+def _ranges(snapshot: Snapshot) -> tuple[PartitionRange, ...]:
+    return tuple(
+        PartitionRange(stream.topic, found.partition, found.start, found.stop)
+        for stream in snapshot.streams
+        for found in stream.partitions
+    )
+
+
+def _as_typed(path: Path | None, root: Path) -> str | None:
+    """The configuration's path as one would write it in the project's root."""
+    if path is None:
+        return None
+    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)

@@ -65,7 +65,7 @@ Item = Param | Metric | Tag | Artifact
 
 
 def comparison_items(
-    comparison: Comparison, run: RunFacts, *, pages: Mapping[str, str] | None = None
+    comparison: Comparison, run: RunFacts, *, pages: Mapping[str, str] | None = None, chart: str | None = None
 ) -> Iterator[Item]:
     """The items of the parent run: what was compared, what came out, the chart and the page.
 
@@ -73,10 +73,13 @@ def comparison_items(
         comparison: what was found.
         run: where it comes from.
         pages: link text → address, for the page.
+        chart: address of the artifact `chart.svg` as the page can show it.
     """
     yield Tag(KIND, "comparison")
     yield from _identity(comparison, run)
-    yield Tag("mlflow.note.content", write_note(comparison, run, pages=pages))
+    drawn = charts.draw(comparison)
+    note = write_note(comparison, run, pages=pages, chart=None if drawn is None else chart)
+    yield Tag("mlflow.note.content", note)
     for version in comparison.versions:
         counts = wording.verdict_counts(delta for delta in comparison.deltas if delta.version == version)
         if counts:
@@ -93,14 +96,16 @@ def comparison_items(
     for version, share in comparison.agreement.items():
         yield Metric(f"agreement/{_key(version)}", share)
     if comparison.labels is not None:
-        yield Metric("labels/labelled", float(comparison.labels.labelled))
-        yield Metric("labels/missing", float(comparison.labels.missing))
-        yield Metric("labels/not_yet_due", float(comparison.labels.not_yet_due))
+        yield Param("labels.labelled", str(comparison.labels.labelled))
+        yield Param("labels.missing", str(comparison.labels.missing))
+        yield Param("labels.rule", _cut(comparison.labels.rule, MAX_PARAM_CHARACTERS))
+    if comparison.blocks is not None:
+        yield Param("blocks", str(comparison.blocks.count))
+        yield Param("blocks.length_s", str(comparison.blocks.length_s))
     yield _json("comparison.json", comparison.to_dict())
-    chart = charts.draw(comparison)
-    if chart is not None:
-        yield Artifact(PurePosixPath("chart.png"), chart.png)
-        yield Artifact(PurePosixPath("chart.svg"), chart.svg)
+    if drawn is not None:
+        yield Artifact(PurePosixPath("chart.png"), drawn.png)
+        yield Artifact(PurePosixPath("chart.svg"), drawn.svg)
     if run.config:
         yield _json("config.json", dict(run.config))
     yield from _environment(run)
@@ -123,7 +128,7 @@ def version_items(comparison: Comparison, run: RunFacts, version: str) -> Iterat
         yield Param("features.names", _cut(", ".join(known.features), MAX_PARAM_CHARACTERS))
     yield from _params("parameters.", known.parameters)
     yield from _figures(comparison, version)
-    yield from (Metric(f"run.{_key(name)}", value) for name, value in known.figures.items())
+    yield from (Metric(f"run/{_key(name)}", value) for name, value in known.figures.items())
     yield _json("version.json", _version_record(comparison, known))
 
 
@@ -185,7 +190,7 @@ def _figures(comparison: Comparison, version: str) -> Iterator[Metric]:
     for covered in comparison.coverage:
         if covered.version == version:
             counts = ("records", "predictions", "errors", "missing", "doubled")
-            yield from (Metric(f"coverage.{name}", float(getattr(covered, name))) for name in counts)
+            yield from (Metric(f"coverage/{name}", float(getattr(covered, name))) for name in counts)
 
 
 def _version_record(comparison: Comparison, known: VersionFacts) -> dict[str, Any]:
@@ -210,7 +215,7 @@ def _environment(run: RunFacts) -> Iterator[Item]:
     if run.platform is not None:
         yield Tag("mlstream.platform", run.platform)
     if run.environment:
-        head = f"# Python {run.python}\n" if run.python is not None else ""
+        head = f"# {run.python}\n" if run.python is not None else ""
         pins = "".join(f"{name}=={version}\n" for name, version in sorted(run.environment.items()))
         yield Artifact(PurePosixPath("environment/requirements.txt"), (head + pins).encode())
 

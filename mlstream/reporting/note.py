@@ -15,20 +15,25 @@ from mlstream.reporting.facts import RunFacts
 
 MAX_CHARACTERS = 8000
 _ELSEWHERE = "\n\n*The rest did not fit here; it is in `comparison.json` under Artifacts.*"
+_GAP = "&emsp;"  # MLflow's tables have no space between their columns
 _SIGNS = {"better": "▲", "worse": "▼", "equivalent": "≈", "inconclusive": "?"}
 
 
-def write_note(comparison: Comparison, run: RunFacts, *, pages: Mapping[str, str] | None = None) -> str:
+def write_note(
+    comparison: Comparison, run: RunFacts, *, pages: Mapping[str, str] | None = None, chart: str | None = None
+) -> str:
     """The Markdown of the comparison's page.
 
     Args:
         comparison: what was found.
         run: where it comes from.
         pages: link text → address of pages that belong to it, such as each version's.
+        chart: address of the chart as an image.
     """
     parts = [
         _headline(comparison),
         _links({} if pages is None else pages),
+        "" if chart is None else f"![values and differences of every metric]({chart})",
         _verdicts(comparison),
         _coverage(comparison),
         _provenance(comparison, run),
@@ -80,7 +85,8 @@ def _cell(found: MetricResult, delta: DeltaResult | None) -> str:
     if delta is None or delta.delta is None:
         return shown
     bounds = "" if delta.interval is None else f" ({wording.interval(delta.interval)})"
-    return f"{shown}, {wording.signed(delta.delta)}{bounds} {_SIGNS[delta.verdict]} **{delta.verdict}**"
+    verdict = f"{_SIGNS[delta.verdict]} **{delta.verdict}**"
+    return f"{shown} {verdict}<br>{wording.signed(delta.delta)}{bounds}"
 
 
 def _method(comparison: Comparison) -> str:
@@ -113,29 +119,33 @@ def _method(comparison: Comparison) -> str:
 def _coverage(comparison: Comparison) -> str:
     if not comparison.coverage:
         return ""
-    rows = [
-        [
-            found.version,
-            *(f"{n:,}" for n in (found.records, found.predictions, found.errors, found.missing, found.doubled)),
-        ]
-        for found in comparison.coverage
-    ]
-    table = _table(["", "records", "predictions", "errors", "missing", "doubled"], rows)
-    return f"### Coverage\n\n{table}{_labels(comparison)}"
+    whole = [it for it in comparison.coverage if it.predictions == it.records and not (it.errors or it.doubled)]
+    lines = []
+    if whole:
+        of = wording.listed(it.version for it in whole)
+        lines.append(f"- {of}: {whole[0].predictions:,} of {whole[0].records:,} records answered, each once")
+    for it in comparison.coverage:
+        if it not in whole:
+            counts = {"errors": it.errors, "missing": it.missing, "doubled": it.doubled}
+            told = "".join(f", {count:,} {what}" for what, count in counts.items() if count)
+            lines.append(f"- {it.version}: {it.predictions:,} of {it.records:,} records answered{told}")
+    lines.append(_labels(comparison))
+    return "### Coverage\n\n" + "\n".join(lines)
 
 
 def _labels(comparison: Comparison) -> str:
     labels = comparison.labels
     if labels is None:
-        return "\n\nNo labels: the versions are compared with each other only."
+        return "- no labels: the versions are compared with each other only"
     parts = [f"{labels.labelled:,} of {labels.records:,} records have a label"]
     if labels.positives is not None and labels.labelled:
         parts.append(f"{wording.percent(labels.positives / labels.labelled)} of them positive")
     if labels.not_yet_due:
         parts.append(f"{labels.not_yet_due:,} are not yet due")
     if labels.missing:
-        parts.append(f"{labels.missing:,} have none")
-    return _plain(f"\n\nLabels: {', '.join(parts)}. Rule: {labels.rule}.")
+        why = "" if labels.reason is None else f": {_plain(labels.reason)}"
+        parts.append(f"{labels.missing:,} have none{why}")
+    return f"- labels: {', '.join(parts)} ({_plain(labels.rule)})"
 
 
 def _provenance(comparison: Comparison, run: RunFacts) -> str:
@@ -152,7 +162,7 @@ def _provenance(comparison: Comparison, run: RunFacts) -> str:
     for version in comparison.versions:
         known = run.version(version)
         told = [f"{known.description}" if known.description else "", f"`{known.model}`" if known.model else ""]
-        ids = [f"code and weights `{known.digest[:12]}`" if known.digest else ""]
+        ids = [f"version `{known.digest[:12]}`" if known.digest else ""]
         if version in comparison.outputs:
             ids.append(f"predictions `{comparison.outputs[version][:12]}`")
         lines.append(f"- **{version}**: {', '.join(filter(None, (*told, *ids)))}")
@@ -180,8 +190,8 @@ def _again(comparison: Comparison, run: RunFacts) -> str:
 
 
 def _table(heads: list[str], rows: list[list[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '¦') for cell in line)} |" for line in lines)
+    lines = [heads, ["---"] * len(heads), *([f"{cell.replace('|', '¦')}{_GAP}" for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _code(name: str | None) -> str:

@@ -10,26 +10,31 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from mlstream.comparison.result import Comparison
 from mlstream.home import Home
-from mlstream.reporting.facts import RunFacts
+from mlstream.reporting.facts import RunFacts, run_facts
+
+if TYPE_CHECKING:
+    from mlstream.runs.run import Run
 
 # Set once and left set, since MLflow reads them whenever it likes and its server inherits them.
 # The second one is about a line of advice that importing MLflow may print.
 _LASTING = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_DISABLE_AGENT_HINT": "true"}
 # Set while we talk to a server. MLflow's own defaults (120 s, 7 retries) make a dead server a wait of minutes.
 _PATIENCE = {
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
+_VIEW = "workflowType=machine_learning"  # else MLflow 3 may show the run in its view for language models
 _NOISY = ("mlflow", "alembic", "sqlalchemy", "urllib3")
 
 
@@ -59,10 +64,16 @@ class Tracked:
 
 def run_page(experiment_id: str, run_id: str) -> str:
     """A run's page, relative to the address of the MLflow UI."""
-    return f"#/experiments/{experiment_id}/runs/{run_id}"
+    return f"#/experiments/{experiment_id}/runs/{run_id}?{_VIEW}"
 
 
-def track(comparison: Comparison, run: RunFacts, *, home: Home, uri: str | None = None) -> Tracked:
+def runs_page(experiment_id: str, run_ids: Iterable[str]) -> str:
+    """Several runs side by side, relative to the address of the MLflow UI."""
+    runs = ",".join(f"%22{run_id}%22" for run_id in run_ids)
+    return f"#/compare-runs?runs=[{runs}]&experiments=[%22{experiment_id}%22]&{_VIEW}"
+
+
+def track(comparison: Comparison, run: Run | RunFacts, *, home: Home, uri: str | None = None) -> Tracked:
     """Record `comparison` in MLflow: a run for it and, below, one for each version.
 
     The same comparison is recorded once: when a complete record of it exists already, that one is returned. A record
@@ -70,7 +81,7 @@ def track(comparison: Comparison, run: RunFacts, *, home: Home, uri: str | None 
 
     Args:
         comparison: what was found.
-        run: where it comes from.
+        run: where it comes from, or what is known of it.
         home: the project's home, which holds the local store.
         uri: an MLflow store or server; `MLFLOW_TRACKING_URI` or the local store when None.
 
@@ -78,10 +89,11 @@ def track(comparison: Comparison, run: RunFacts, *, home: Home, uri: str | None 
         TrackingError: when MLflow cannot be reached within seconds, or refuses.
     """
     place = tracking_uri(home, uri)
+    facts = run if isinstance(run, RunFacts) else run_facts(run)
     with _at_peace():
         from mlstream.reporting import tracking_store
 
-        return tracking_store.record(comparison, run, uri=place, artifacts=_artifacts(home, place))
+        return tracking_store.record(comparison, facts, uri=place, artifacts=_artifacts(home, place))
 
 
 def newest(home: Home, *, uri: str | None = None) -> Tracked | None:

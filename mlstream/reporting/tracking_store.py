@@ -6,17 +6,13 @@ A record is written in numbered steps; the tag that says it is complete is the l
 from __future__ import annotations
 
 import getpass
-import os
-import socket
-import sqlite3
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.data.dataset_source_registry import get_registered_sources, register_dataset_source
 from mlflow.entities import (
@@ -32,8 +28,6 @@ from mlflow.entities import Metric as LoggedMetric
 from mlflow.entities import Param as LoggedParam
 from mlflow.exceptions import MlflowException
 from requests.exceptions import RequestException
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
 
 from mlstream.comparison.result import Comparison
 from mlstream.errors import TrackingError
@@ -52,14 +46,12 @@ from mlstream.reporting.items import (
     comparison_items,
     version_items,
 )
-from mlstream.reporting.tracking import Tracked, run_page, shown_uri
+from mlstream.reporting.tracking import Tracked, run_page, runs_page, shown_uri
+from mlstream.reporting.tracking_client import is_local, opened
 from mlstream.reporting.tracking_source import SnapshotSource, snapshot_dataset
 
 _BATCH_METRICS = 1000 - 200  # MLflow takes 1,000 entities a request, of which 100 parameters and 100 tags
 _BATCH_OTHERS = 100
-_LOCK_WAIT_S = 60.0
-_CONNECT_S = 5.0
-_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
 def record(comparison: Comparison, run: RunFacts, *, uri: str, artifacts: str | None) -> Tracked:
@@ -68,14 +60,14 @@ def record(comparison: Comparison, run: RunFacts, *, uri: str, artifacts: str | 
     Raises:
         TrackingError: when MLflow cannot be reached or refuses.
     """
-    with _opened(uri, artifacts) as client:
+    with opened(uri, artifacts) as client:
         # 1. the experiment, with a place for artifacts where we choose it
         experiment_id = _experiment(client, comparison, artifacts)
         # 2. a complete record of the same comparison is enough
         found = _completed(client, [experiment_id], f"tags.`{COMPARISON}` = '{comparison.id}'", uri)
         if found is not None:
             return found
-        if _is_local(uri):
+        if is_local(uri):
             _discard_unfinished(client, experiment_id, comparison)
         return _Writer(client, experiment_id, comparison, run).write(uri)
 
@@ -86,7 +78,7 @@ def newest(*, uri: str, artifacts: str | None) -> Tracked | None:
     Raises:
         TrackingError: when MLflow cannot be reached or refuses.
     """
-    with _opened(uri, artifacts) as client:
+    with opened(uri, artifacts) as client:
         experiments = [found.experiment_id for found in client.search_experiments()]
         return _completed(client, experiments, "", uri)
 
@@ -104,32 +96,36 @@ class _Writer:
 
     def write(self, uri: str) -> Tracked:
         comparison = self._comparison
-        # 3. the parent, marked as being written
-        parent = self._start(wording.title(comparison))
-        children: dict[str, str] = {}
-        try:
+        with ExitStack() as undo:
+            # 3. the parent, marked as being written
+            parent = self._start(wording.title(comparison))
+            undo.callback(self._give_up, parent)
             # 4. each version: a run below the parent, a model, its figures linked to both
+            children: dict[str, str] = {}
             models: list[LoggedModel] = []
             for version in comparison.versions:
-                children[version] = self._start(version, parent)
-                models.append(self._model(version, children[version]))
-                self._inputs(children[version], [models[-1]])
-                self._log(children[version], version_items(comparison, self._run, version), models[-1])
-            # 5. the comparison itself, with links to the versions
+                run_id = children[version] = self._start(version, parent)
+                undo.callback(self._give_up, run_id)
+                models.append(self._model(version, run_id))
+                self._inputs(run_id, [models[-1]])
+                self._log(run_id, version_items(comparison, self._run, version), models[-1])
+            # 5. the comparison itself, with links to the versions and the chart
             self._inputs(parent, models)
-            self._log(parent, comparison_items(comparison, self._run, pages=self._pages(children)))
-        except BaseException:
+            chart = f"get-artifact?path=chart.svg&run_uuid={parent}"
+            self._log(parent, comparison_items(comparison, self._run, pages=self._pages(children), chart=chart))
+            # 6. all of it is written
             for run_id in (*children.values(), parent):
-                with suppress(MlflowException, RequestException, OSError):
-                    self._client.set_terminated(run_id, "FAILED")
-            raise
-        # 6. all are finished
-        for run_id in (*children.values(), parent):
-            self._client.set_terminated(run_id)
+                self._client.set_terminated(run_id)
+            undo.pop_all()
         # 7. the mark that readers look for, on the parent last
         for run_id in (*children.values(), parent):
             self._client.set_tag(run_id, STATUS, COMPLETED)
         return _tracked(uri, self._experiment_id, parent, children)
+
+    def _give_up(self, run_id: str) -> None:
+        """Show the run as failed, if that can still be said."""
+        with suppress(MlflowException, RequestException, OSError):
+            self._client.set_terminated(run_id, "FAILED")
 
     def _start(self, name: str, parent: str | None = None) -> str:
         tags = {STATUS: "writing", COMPARISON: self._comparison.id, "mlflow.user": _user()}
@@ -164,10 +160,8 @@ class _Writer:
         )
 
     def _pages(self, children: dict[str, str]) -> dict[str, str]:
-        ids = ",".join(f'"{run_id}"' for run_id in children.values())
-        side_by_side = f'#/compare-runs?runs=[{ids}]&experiments=["{self._experiment_id}"]'
         pages = {version: run_page(self._experiment_id, run_id) for version, run_id in children.items()}
-        return {**pages, "all side by side": side_by_side.replace('"', "%22")}
+        return {**pages, "all side by side": runs_page(self._experiment_id, children.values())}
 
     def _log(self, run_id: str, items: Iterable[Item], model: LoggedModel | None = None) -> None:
         metrics: list[LoggedMetric] = []
@@ -253,9 +247,10 @@ def _children(client: MlflowClient, experiment_id: str, run_id: str) -> dict[str
 
 def _discard_unfinished(client: MlflowClient, experiment_id: str, comparison: Comparison) -> None:
     """Records of this comparison that were cut off: under the store's lock, nobody is writing them any more."""
-    left = f"tags.`{COMPARISON}` = '{comparison.id}' AND tags.`{STATUS}` != '{COMPLETED}'"
-    for run in client.search_runs([experiment_id], left):
-        client.delete_run(run.info.run_id)
+    same = f"tags.`{KIND}` = 'comparison' AND tags.`{COMPARISON}` = '{comparison.id}'"
+    for run in client.search_runs([experiment_id], f"{same} AND tags.`{STATUS}` != '{COMPLETED}'"):
+        for run_id in (*_children(client, experiment_id, run.info.run_id).values(), run.info.run_id):
+            client.delete_run(run_id)
 
 
 def _tracked(uri: str, experiment_id: str, run_id: str, children: dict[str, str]) -> Tracked:
@@ -265,103 +260,11 @@ def _tracked(uri: str, experiment_id: str, run_id: str, children: dict[str, str]
     return Tracked(experiment_id, run_id, url, children, shown)
 
 
-@contextmanager
-def _opened(uri: str, artifacts: str | None) -> Iterator[MlflowClient]:
-    """A client, with the store ready and, if it is a file, locked; every error of MLflow's as a TrackingError."""
-    shown = shown_uri(uri)
-    try:
-        with _ready(uri, artifacts):
-            yield MlflowClient(uri, uri)
-    except MlflowException as exc:
-        raise _refused(shown, exc) from exc
-    except (RequestException, SQLAlchemyError, sqlite3.Error, OSError) as exc:
-        raise TrackingError(
-            f"MLflow at {shown}: {_first_line(exc)}",
-            hint="look at the store, or set MLFLOW_TRACKING_URI to another one",
-            uri=shown,
-        ) from exc
-
-
-@contextmanager
-def _ready(uri: str, artifacts: str | None) -> Iterator[None]:
-    """The store answers and has its tables.
-
-    MLflow creates and migrates the tables of a database at first sight, which two processes must not do at once.
-    """
-    if not _is_local(uri):
-        _knock(uri)
-        yield
-        return
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # seconds, and a server needs none of it
-
-    file = Path(make_url(uri).database or "mlflow.db").absolute()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(f"{file}.lock", timeout=_LOCK_WAIT_S):
-            with closing(sqlite3.connect(file)) as database:
-                database.execute("PRAGMA schema_version")  # fails at once where MLflow would try for minutes
-            root = (file.parent / "mlartifacts").as_uri() if artifacts is None else artifacts
-            store = SqlAlchemyStore(uri, root)
-            try:
-                yield
-            finally:
-                store.engine.dispose()
-    except Timeout as exc:
-        raise TrackingError(
-            f"MLflow store {file}: another process has been writing for {_LOCK_WAIT_S:.0f} s",
-            hint=f"wait for it; if there is none, remove {file}.lock",
-        ) from exc
-
-
-def _knock(uri: str) -> None:
-    """Whether anybody listens at all, before MLflow tries again and again."""
-    parts = urlsplit(uri)
-    port = parts.port or _PORTS.get(parts.scheme.partition("+")[0])
-    proxied = parts.scheme in ("http", "https") and any(
-        os.environ.get(name) for name in (f"{parts.scheme}_proxy", f"{parts.scheme.upper()}_PROXY", "ALL_PROXY")
-    )
-    if parts.hostname is None or port is None or proxied:
-        return
-    try:
-        socket.create_connection((parts.hostname, port), timeout=_CONNECT_S).close()
-    except OSError as exc:
-        shown = shown_uri(uri)
-        raise TrackingError(
-            f"MLflow at {shown} does not answer ({_first_line(exc)})",
-            hint="start it, correct MLFLOW_TRACKING_URI, or unset it to record in the project's own store",
-            uri=shown,
-        ) from exc
-
-
-def _refused(shown: str, exc: MlflowException) -> TrackingError:
-    message = str(exc.message)
-    if "out-of-date database schema" in message:
-        return TrackingError(
-            f"MLflow store {shown} was made by another version of MLflow",
-            hint=f"back it up and run: mlflow db upgrade {shown}",
-            uri=shown,
-        )
-    return TrackingError(
-        f"MLflow at {shown}: {_first_line(message)}",
-        hint="look at the server's log, or set MLFLOW_TRACKING_URI to another one",
-        uri=shown,
-        error_code=exc.error_code,
-    )
-
-
-def _is_local(uri: str) -> bool:
-    return uri.startswith("sqlite:")
-
-
 def _user() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name
         return "unknown"
-
-
-def _first_line(message: object) -> str:
-    return str(message).strip().split("\n", 1)[0][:300]
 
 
 if SnapshotSource not in get_registered_sources():

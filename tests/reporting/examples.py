@@ -17,7 +17,8 @@ from mlstream.comparison.result import (
     Verdict,
 )
 from mlstream.ranges import PartitionRange
-from mlstream.reporting.facts import GitState, RunFacts, VersionFacts
+from mlstream.reporting.facts import RunFacts, VersionFacts
+from mlstream.runs.machine import GitState
 
 VERSIONS = ("v1", "v2", "v3")
 # metric → (higher is better, margin, values of v1, v2, v3, half width of the delta's interval)
@@ -90,12 +91,15 @@ def example_comparison(**changes: Any) -> Comparison:
             not_yet_due=0,
             missing=1536,
             positives=17884,
-            rule="arr_delay > 15; cancelled and diverted flights have no arrival and are left out",
+            rule="arr_delay > 15, by carrier, flight and time_hour",
+            reason="cancelled and diverted flights have no arrival",
         ),
         blocks=Blocks(count=184, length_s=43200.0, chosen="auto: the autocorrelation falls below 0.1 after 11.2 h"),
         metrics=tuple(metrics),
         deltas=tuple(deltas),
         agreement={"v2": 0.9213, "v3": 0.8791},
+        paired=82732,
+        value_blocks=Blocks(count=92, length_s=86400.0, chosen="auto"),
         settings={"confidence": 0.95, "resamples": 2000, "seed": 0, "block": "auto", "threshold": 0.5},
     )
     return replace(found, **changes)
@@ -133,12 +137,11 @@ def example_run(**changes: Any) -> RunFacts:
             topic=f"flights.{name}.{digest('run')[:12]}",
             output_id=digest(f"output {name}"),
             figures={
-                "rows": 82732.0,
-                "errors": 0.0,
+                "records": 82732.0,
                 "seconds": 1.9 + 0.8 * number,
-                "records_per_s": 82732 / (1.9 + 0.8 * number),
+                "records_per_second": 82732 / (1.9 + 0.8 * number),
                 "latency_p99_ms": 14.2 + 6 * number,
-                "cpu_s": 1.4 + 0.9 * number,
+                "cpu_seconds": 1.4 + 0.9 * number,
                 "memory_mb": 214.0 + 31 * number,
             },
         )
@@ -158,7 +161,7 @@ def example_run(**changes: Any) -> RunFacts:
         schema={"carrier": "string", "flight": "int", "origin": "string", "dest": "string", "distance": "int"},
         versions=versions,
         environment={"numpy": "2.4.6", "polars": "2.1.0", "scikit-learn": "1.9.1"},
-        python="3.11.7",
+        python="CPython 3.11.7",
         platform="Linux-6.1-x86_64",
         git=GitState(commit="3fa27000c0ffee00c0ffee00c0ffee00c0ffee00", branch="main", dirty=False),
     )

@@ -45,13 +45,14 @@ class FaultProxy:
         self._refusing = False
         self._answer_budget: int | None = None
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=16)
+        self._port = self._listener.getsockname()[1]
         self._thread = threading.Thread(target=self._accept, name="fault-proxy", daemon=True)
         self._thread.start()
 
     @property
     def url(self) -> str:
         """For kafka-python's setting `proxy_url`."""
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        return f"http://127.0.0.1:{self._port}"
 
     def through(self, connection: Connection) -> Connection:
         """`connection`, by way of this proxy."""

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from skops.io.exceptions import UnsupportedTypeException
 
 from mlstream.errors import VersionLoadError
 from mlstream.versions.reference import PICKLE_SUFFIXES
+from mlstream.versions.stable import stable_bytes
 
 _DISTANCES = (
     "BrayCurtis Canberra Chebyshev Dice Euclidean Hamming Haversine Jaccard Kulsinski Mahalanobis Manhattan Matching "
@@ -86,11 +85,7 @@ def load_estimator(path: Path, *, digest: str, trust: bool, where: str) -> Any:
     """
     is_pickle = path.suffix in PICKLE_SUFFIXES
     if is_pickle and not trust:
-        raise VersionLoadError(
-            f"{where}: {path.name} is a pickle, and reading a pickle runs whatever code it holds",
-            hint=f"save the estimator with skops instead, or set `trust: true` for {where} if you made the file",
-            where=where,
-        )
+        raise _is_pickle(path.name, where)
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != digest:
         raise VersionLoadError(
@@ -110,21 +105,18 @@ def load_estimator(path: Path, *, digest: str, trust: bool, where: str) -> Any:
         ) from exc
 
 
-def save_estimator(estimator: Any, path: Path, *, where: str) -> list[str]:
-    """Write a fitted estimator to a file, atomically: readers see the old file or the new one, whole.
-
-    Returns:
-        The types in the file that need `trust: true`.
+def dump_estimator(estimator: Any, name: str, *, trust: bool, where: str) -> bytes:
+    """A fitted estimator as the bytes of a file with that name, which `load_estimator` will read.
 
     Raises:
-        VersionLoadError: skops cannot write it.
+        VersionLoadError: skops cannot write it, or reading it needs `trust: true`, which is not set.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix in PICKLE_SUFFIXES:
+    if name.endswith(PICKLE_SUFFIXES):
+        if not trust:
+            raise _is_pickle(name, where)
         buffer = io.BytesIO()
         joblib.dump(estimator, buffer)
-        write_atomically(path, buffer.getvalue())
-        return []
+        return buffer.getvalue()
     try:
         data = skops_io.dumps(estimator)
     except UnsupportedTypeException as exc:
@@ -133,26 +125,18 @@ def save_estimator(estimator: Any, path: Path, *, where: str) -> list[str]:
             hint="name a .joblib file in `model:` and set `trust: true`",
             where=where,
         ) from exc
-    write_atomically(path, data)
-    return _unknown_types(data)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name, bring its bytes to the disk, give it its name."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+    _check_types(data, name, trust=trust, where=where)
+    return stable_bytes(data)
 
 
 def _load_skops(data: bytes, name: str, *, trust: bool, where: str) -> Any:
-    unknown = _unknown_types(data)
+    unknown = _check_types(data, name, trust=trust, where=where)
+    return skops_io.loads(data, trusted=sorted(TRUSTED_TYPES.union(unknown)))
+
+
+def _check_types(data: bytes, name: str, *, trust: bool, where: str) -> list[str]:
+    """The types in a file that are not on the list; refused unless it is trusted."""
+    unknown = sorted(set(skops_io.get_untrusted_types(data=data)) - TRUSTED_TYPES)
     if unknown and not trust:
         raise VersionLoadError(
             f"{where}: {name} holds types that are not trusted: {', '.join(unknown)}",
@@ -160,8 +144,12 @@ def _load_skops(data: bytes, name: str, *, trust: bool, where: str) -> Any:
             where=where,
             types=unknown,
         )
-    return skops_io.loads(data, trusted=sorted(TRUSTED_TYPES.union(unknown)))
+    return unknown
 
 
-def _unknown_types(data: bytes) -> list[str]:
-    return sorted(set(skops_io.get_untrusted_types(data=data)) - TRUSTED_TYPES)
+def _is_pickle(name: str, where: str) -> VersionLoadError:
+    return VersionLoadError(
+        f"{where}: {name} is a pickle, and reading a pickle runs whatever code it holds",
+        hint=f"save the estimator with skops instead, or set `trust: true` for {where} if you made the file",
+        where=where,
+    )

@@ -215,7 +215,7 @@ def _declared(config: ExperimentConfig, name: str) -> dict[str, str]:
         if path.is_dir():
             raise VersionLoadError(f"{where}: {text} is a folder", hint="name the files in it", where=where)
         if not path.is_file():
-            raise missing(path, config.root, where)
+            raise missing(path, config.root, where, _train_hint(config, name))
         root = config.root.resolve()
         found[path.relative_to(root).as_posix() if path.is_relative_to(root) else text] = digest_file(path)
     return dict(sorted(found.items()))

@@ -1,0 +1,56 @@
+"""`mlstream train CONFIG --snapshot NAME`: fit the versions that have a `train:` function."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from mlstream.cli.context import Session
+
+
+@click.command()
+@click.argument("config", metavar="CONFIG")
+@click.option("--snapshot", required=True, metavar="NAME", help="What to train on: a name or an id.")
+@click.option("--version", "versions", multiple=True, metavar="V", help="Only this version; may be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_obj
+def train(session: Session, config: str, snapshot: str, versions: tuple[str, ...], as_json: bool) -> None:
+    """Fit the versions of CONFIG that have a `train:` function, on a frozen snapshot.
+
+    Each is called in a process of its own, as function(snapshot, config). What it returns is written to the file that
+    `model:` names (or the one under `files:`), with a note of what made it beside it.
+    """
+    from mlstream.config import load_config
+    from mlstream.runs.training import check_trained
+    from mlstream.runs.training import train as train_versions
+
+    def say(version: str, state: str) -> None:
+        if state in ("started", "done", "failed"):
+            click.echo(f"{version}: {'training' if state == 'started' else state}", err=True)
+
+    found = load_config(config)
+    trained = train_versions(
+        found, snapshot=snapshot, versions=versions if versions else None, home=session.at, progress=say
+    )
+    if as_json:
+        session.emit_json([_as_json(part.version, part.path, part.note, part.error) for part in trained])
+    else:
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for name, justify in (("version", "left"), ("file", "left"), ("records", "right"), ("seconds", "right")):
+            table.add_column(name, justify="right" if justify == "right" else "left", no_wrap=True)
+        table.add_column("digest", no_wrap=True)
+        for part in trained:
+            shown = str(part.path.relative_to(found.root)) if part.path.is_relative_to(found.root) else str(part.path)
+            figures = ["–", "–", "[red]failed[/]"]
+            if part.note is not None:
+                figures = [f"{part.note['rows']:,}", f"{part.note['seconds']:.1f}", part.note["digest"][:12]]
+            table.add_row(part.version, shown, *figures)
+        session.out.print(table)
+    check_trained(trained)
+
+
+def _as_json(version: str, path: Any, note: dict[str, Any] | None, error: str | None) -> dict[str, Any]:
+    return {"version": version, "path": str(path), "error": error, **(note if note is not None else {})}

@@ -1,0 +1,191 @@
+"""Start one process a version, listen to them, notice how each ends, stop them when asked. Knows no Kafka."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mlstream.runs.machine import limited_environment
+from mlstream.runs.spec import Report, Task
+
+_STOP_S = 5.0  # how long a worker may take to end before it is killed
+_DRAIN_S = 2.0  # how long a report may still be in the pipe of a process that has ended
+_POLL_S = 0.2
+_LAST_LINES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a worker ended: with a report that says `done`, or with an error and its log's last lines."""
+
+    version: str
+    report: Report | None
+    error: str | None
+    hint: str | None = None
+    log_tail: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Worker:
+    version: str
+    process: subprocess.Popen[bytes]
+    log: Path
+    listener: threading.Thread
+    last: Report | None = None
+    ended_at: float | None = None
+
+
+def run_workers(
+    specs: Sequence[Task], *, logs: Mapping[str, Path], on_report: Callable[[str, Report], None]
+) -> dict[str, Ended]:
+    """Run all specs at once and wait for them.
+
+    Whatever ends this call (an interrupt, an error of `on_report`) ends the workers too.
+
+    Args:
+        specs: one a version; `reports` in them is set here.
+        logs: version → where its standard output and error go.
+        on_report: called in this thread with each report.
+
+    Returns:
+        version → how its worker ended.
+    """
+    heard: queue.Queue[tuple[str, Report | None]] = queue.Queue()
+    workers: dict[str, _Worker] = {}
+    ended: dict[str, Ended] = {}
+    try:
+        for spec in specs:
+            workers[spec.version] = _start(spec, logs[spec.version], heard)
+        while len(ended) < len(workers):
+            with suppress(queue.Empty):
+                version, report = heard.get(timeout=_POLL_S)
+                if report is not None:
+                    workers[version].last = report
+                    on_report(version, report)
+            for worker in workers.values():
+                if worker.version not in ended and _is_over(worker, heard):
+                    ended[worker.version] = _how(worker)
+    finally:
+        _stop([worker for worker in workers.values() if worker.version not in ended])
+    return ended
+
+
+def _start(spec: Task, log: Path, heard: queue.Queue[tuple[str, Report | None]]) -> _Worker:
+    reading, writing = os.pipe()
+    try:
+        with log.open("wb") as file:
+            process = subprocess.Popen(
+                # -P: the project's folder comes to the path when the version is loaded, not before mlstream itself
+                [sys.executable, "-P", "-X", "faulthandler", "-m", spec.module],
+                stdin=subprocess.PIPE,
+                stdout=file,
+                stderr=file,
+                pass_fds=[writing],
+                cwd=spec.root,
+                env=limited_environment(spec.threads, spec.seed),
+                # A group of its own: an interrupt in the terminal reaches the parent, which ends its workers in order.
+                start_new_session=True,
+            )
+    except BaseException:
+        os.close(reading)
+        raise
+    finally:
+        os.close(writing)
+    listener = threading.Thread(
+        target=_listen, args=(spec.version, reading, heard), name=f"mlstream-{spec.version}", daemon=True
+    )
+    listener.start()
+    worker = _Worker(spec.version, process, log, listener)
+    if process.stdin is not None:
+        with suppress(BrokenPipeError):  # it ended at once; its exit code tells
+            process.stdin.write(replace(spec, reports=writing).to_line())
+            process.stdin.flush()
+    return worker
+
+
+def _listen(version: str, reading: int, heard: queue.Queue[tuple[str, Report | None]]) -> None:
+    with os.fdopen(reading, "rb") as pipe:
+        for line in pipe:
+            if line.endswith(b"\n"):  # else it died while it wrote
+                heard.put((version, Report.from_line(line)))
+    heard.put((version, None))
+
+
+def _is_over(worker: _Worker, heard: queue.Queue[tuple[str, Report | None]]) -> bool:
+    """Whether the process has ended and all that it said was heard. Its children may still hold its pipe open."""
+    if worker.process.poll() is None:
+        return False
+    if worker.ended_at is None:
+        worker.ended_at = time.monotonic()
+    if worker.listener.is_alive():
+        return time.monotonic() - worker.ended_at > _DRAIN_S
+    return heard.empty()
+
+
+def _how(worker: _Worker) -> Ended:
+    _close(worker.process)
+    code, last = worker.process.returncode, worker.last
+    if last is not None and last.event == "done":
+        return Ended(worker.version, last, None)
+    tail = tail_of(worker.log)
+    if last is not None and last.event == "failed":
+        return Ended(worker.version, None, last.error, last.hint, tail)
+    where = f" after {last.rows:,} records" if last is not None and last.rows else ""
+    if code is not None and code < 0:
+        hint = "perhaps the machine had no memory left" if -code == signal.SIGKILL else None
+        return Ended(worker.version, None, f"its process was ended by {_signal_name(-code)}{where}", hint, tail)
+    return Ended(worker.version, None, f"its process ended by itself with exit code {code}{where}", None, tail)
+
+
+def tail_of(log: Path, lines: int = _LAST_LINES) -> tuple[str, ...]:
+    """The last lines of a log that are not blank."""
+    try:
+        size = log.stat().st_size
+        with log.open("rb") as file:
+            file.seek(max(0, size - 8192))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ()
+    return tuple([line.rstrip() for line in text.splitlines() if line.strip()][-lines:])
+
+
+def _stop(workers: Sequence[_Worker]) -> None:
+    """End what is still running: politely, with all that it started, then by force."""
+    for worker in workers:
+        _signal(worker.process, signal.SIGTERM)
+    deadline = time.monotonic() + _STOP_S
+    for worker in workers:
+        try:
+            worker.process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            _signal(worker.process, signal.SIGKILL)
+            worker.process.wait()
+        _close(worker.process)
+
+
+def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    if process.poll() is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+
+
+def _close(process: subprocess.Popen[bytes]) -> None:
+    if process.stdin is not None:
+        with suppress(OSError):
+            process.stdin.close()
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

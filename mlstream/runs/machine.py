@@ -1,0 +1,119 @@
+"""What a run says of where it ran: hardware, git state, its process's memory and CPU time. Changes nothing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+_GIT_TIMEOUT_S = 10.0
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "POLARS_MAX_THREADS",
+    "LOKY_MAX_CPU_COUNT",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class GitState:
+    """The commit of the project at a run; `dirty` when files differed from it."""
+
+    commit: str
+    branch: str | None
+    dirty: bool
+
+
+def cpus() -> int:
+    """The processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def threads_for(workers: int) -> int:
+    """How many threads each of so many processes gets, so that together they do not ask for more than there is."""
+    return max(1, cpus() // max(1, workers))
+
+
+def limited_environment(threads: int, seed: int) -> dict[str, str]:
+    """The environment of a worker: thread pools of that size unless the user set one, hashing by the seed."""
+    found = dict(os.environ)
+    for name in THREAD_VARIABLES:
+        found.setdefault(name, str(threads))
+    found["PYTHONHASHSEED"] = str(seed % 2**32)
+    return found
+
+
+def hardware() -> dict[str, Any]:
+    """Processor, cores, memory and system, for a run's record."""
+    return {
+        "cpu": _cpu_name(),
+        "cpus": cpus(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "platform": platform.platform(),
+    }
+
+
+def git_state(folder: Path) -> GitState | None:
+    """The commit that `folder` is at; None when it is not in a git repository or has no commit."""
+    commit = _git(folder, "rev-parse", "HEAD")
+    if commit is None:
+        return None
+    branch = _git(folder, "symbolic-ref", "--quiet", "--short", "HEAD")
+    status = _git(folder, "status", "--porcelain")
+    return GitState(commit, branch, dirty=bool(status))
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process and its ended children, user and system."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def peak_memory_bytes() -> int:
+    """The most memory that this process has had resident."""
+    try:
+        # Not getrusage: its maximum survives exec, so a child would begin with its parent's.
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource  # there is none on Windows
+
+    maximum = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return maximum if sys.platform == "darwin" else maximum * 1024
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _git(folder: Path, *args: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *args], capture_output=True, text=True, timeout=_GIT_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

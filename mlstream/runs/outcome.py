@@ -1,0 +1,171 @@
+"""What a run found, as plain values that survive JSON: how each version fared, what was scored. Reads nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from mlstream.ranges import PartitionRange
+from mlstream.runs.spec import Latency, Measured
+
+
+@dataclass(frozen=True, slots=True)
+class VersionOutcome:
+    """How one version of a run fared.
+
+    Attributes:
+        name: the version's name.
+        status: "complete", "failed", or "incomplete" when the run was cut off.
+        described: its digests, model, parameters, features and source files, as `Version.describe` gives them.
+        topic, topic_id: where its predictions went; None when the topic was deleted again.
+        log: the file with what its process printed.
+        rows: records that it answered.
+        errors: records that it could not deal with.
+        measured: what its process measured; None when it failed.
+        columns: the columns of its predictions and their types, pinned.
+        classes: the classes in the order of `scores`.
+        output_id, output_name: the snapshot that froze its predictions.
+        freeze_seconds: how long freezing took.
+        error, hint, log_tail: why it failed, and the last lines of its log.
+    """
+
+    name: str
+    status: Literal["complete", "failed", "incomplete"]
+    described: Mapping[str, Any] = field(repr=False)
+    topic: str | None
+    topic_id: str | None
+    log: Path = field(repr=False)
+    rows: int = 0
+    errors: int = 0
+    measured: Measured | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    classes: tuple[str | int, ...] | None = None
+    output_id: str | None = None
+    output_name: str | None = None
+    freeze_seconds: float | None = None
+    error: str | None = None
+    hint: str | None = None
+    log_tail: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """The version's digest, 64 hex digits."""
+        return str(self.described["digest"])
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """The parts of its digest: code, weights, environment; those that it has."""
+        parts = ("code", "weights", "environment")
+        return {part: found for part in parts if (found := self.described.get(f"{part}_digest")) is not None}
+
+    @property
+    def seconds(self) -> float | None:
+        """From the first batch to the last acknowledged write."""
+        return None if self.measured is None else self.measured.seconds
+
+    @property
+    def rows_per_second(self) -> float | None:
+        """Records a second, over `seconds`."""
+        return None if not self.seconds else self.rows / self.seconds
+
+    @property
+    def latency(self) -> Latency | None:
+        """How long the model took for a batch."""
+        return None if self.measured is None else self.measured.latency
+
+    @property
+    def cpu_seconds(self) -> float | None:
+        """CPU time of its process."""
+        return None if self.measured is None else self.measured.cpu_seconds
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """The most memory that its process had."""
+        return None if self.measured is None else self.measured.memory_bytes
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """All that was measured, by name with its unit; empty when it failed."""
+        if self.measured is None:
+            return {}
+        found = {
+            "records": float(self.rows),
+            "seconds": self.measured.seconds,
+            "load_seconds": self.measured.load_seconds,
+            "predict_seconds": self.measured.predict_seconds,
+            "latency_p50_ms": self.measured.latency.p50_ms,
+            "latency_p95_ms": self.measured.latency.p95_ms,
+            "latency_p99_ms": self.measured.latency.p99_ms,
+            "cpu_seconds": self.measured.cpu_seconds,
+            "memory_mb": self.measured.memory_bytes / 1e6,
+        }
+        if self.rows_per_second is not None:
+            found["records_per_second"] = self.rows_per_second
+        if self.freeze_seconds is not None:
+            found["freeze_seconds"] = self.freeze_seconds
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it stands in a run's record. The log's place follows from the record's."""
+        found = {known.name: getattr(self, known.name) for known in fields(self)}
+        found["measured"] = None if self.measured is None else asdict(self.measured)
+        del found["log"]
+        return found
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any], *, log: Path) -> VersionOutcome:
+        """The outcome that `to_dict` was called on."""
+        return cls(
+            **{
+                **found,
+                "log": log,
+                "measured": _measured(found["measured"]),
+                "classes": None if found["classes"] is None else tuple(found["classes"]),
+                "log_tail": tuple(found["log_tail"]),
+            }
+        )
+
+
+def _measured(found: Mapping[str, Any] | None) -> Measured | None:
+    if found is None:
+        return None
+    return Measured(**{**found, "latency": Latency(**found["latency"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """What a run scored.
+
+    Attributes:
+        topic: the topic of the snapshot.
+        schema: the decoded columns and their types, pinned.
+        view_digest: of the decoded view.
+        ranges: what of each partition.
+        rows: records.
+    """
+
+    topic: str
+    schema: Mapping[str, str]
+    view_digest: str
+    ranges: tuple[PartitionRange, ...]
+    rows: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it stands in a run's record."""
+        ranges = [[found.partition, found.start, found.stop] for found in self.ranges]
+        return {
+            "topic": self.topic,
+            "schema": dict(self.schema),
+            "view_digest": self.view_digest,
+            "ranges": ranges,
+            "rows": self.rows,
+        }
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> Input:
+        """The input that `to_dict` was called on."""
+        topic = found["topic"]
+        ranges = tuple(PartitionRange(topic, *numbers) for numbers in found["ranges"])
+        return cls(topic, found["schema"], found["view_digest"], ranges, found["rows"])

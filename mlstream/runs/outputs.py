@@ -1,0 +1,147 @@
+"""A run's output topics: make them, clear what a cut-off attempt left, freeze them, check that nothing is missing.
+
+Never writes into a topic that was there before, and deletes a topic only when a record of this home says, by name and
+by topic id, that it is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from mlstream.broker.admin import KEEP_EVERYTHING, create_topic, delete_topic
+from mlstream.broker.client import Client
+from mlstream.errors import BrokerError, RunError, UnknownTopic
+from mlstream.home import Home
+from mlstream.runs.layout import decoder
+from mlstream.runs.plan import Plan
+from mlstream.runs.record import write_record
+from mlstream.runs.run import Run
+from mlstream.snapshots.capture import snapshot
+from mlstream.snapshots.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from mlstream.snapshots.views import View
+
+
+def free_attempt(client: Client, plan: Plan, earlier: Sequence[Run]) -> int:
+    """The next attempt of a plan that has neither a record here nor a topic on the cluster (of another home, say)."""
+    there = set(client.topics())
+    attempt = max((run.attempt for run in earlier), default=0) + 1
+    while not there.isdisjoint(plan.topics(attempt).values()):
+        attempt += 1
+    return attempt
+
+
+def clear_leftovers(client: Client, home: Home, earlier: Sequence[Run]) -> None:
+    """Delete the topics of attempts that were cut off, and note it in their records."""
+    for run in earlier:
+        if run.status != "incomplete" or all(found.topic is None for found in run.versions.values()):
+            continue
+        for found in run.versions.values():
+            if found.topic is not None and found.topic_id:
+                delete_own_topic(client, found.topic, found.topic_id)
+        gone = {name: replace(found, topic=None) for name, found in run.versions.items()}
+        write_record(home, replace(run, versions=gone).to_dict())
+
+
+def delete_own_topic(client: Client, topic: str, topic_id: str) -> None:
+    """Delete a topic if it still is the one with that id."""
+    with suppress(UnknownTopic):
+        if client.topic(topic).topic_id == topic_id:
+            delete_topic(client, topic, missing_ok=True)
+
+
+def make_topics(client: Client, topics: Mapping[str, str], *, like: str, at_least: int) -> dict[str, str]:
+    """Make the topics of a run, which keep everything.
+
+    Args:
+        topics: version → topic.
+        like: the scored topic; if the cluster has it, its number of partitions is taken.
+        at_least: how many partitions the scored snapshot needs.
+
+    Returns:
+        version → the topic's id.
+
+    Raises:
+        TopicExists: one is there already; it is not touched.
+    """
+    partitions = at_least
+    with suppress(UnknownTopic):
+        partitions = max(partitions, len(client.topic(like).partitions))
+    return {
+        version: create_topic(client, topic, partitions=partitions, config=KEEP_EVERYTHING).topic_id
+        for version, topic in topics.items()
+    }
+
+
+def freeze_output(
+    client: Client, home: Home, topic: str, *, source: str, view: View, columns: Mapping[str, str]
+) -> Snapshot:
+    """Freeze an output topic under its own name and check it against the input.
+
+    Args:
+        source: the scored topic.
+        view: the decoded input.
+        columns: the pinned columns of the predictions.
+
+    Raises:
+        RunError: it does not hold exactly one prediction for each record of the input, in order.
+        SnapshotError, BrokerError: it cannot be frozen.
+    """
+    output = snapshot(topic, topics=[topic], connection=client.connection, home=home)
+    check_output(output.view(topic, decoder(columns)), view, topic=topic, source=source)
+    return output
+
+
+def check_output(output: View, view: View, *, topic: str, source: str) -> None:
+    """Compare the records that predictions are for with the input: the same (partition, offset), in the same order.
+
+    Raises:
+        RunError: names the first place where they differ.
+    """
+    for partition in sorted({*view.partitions, *output.partitions}):
+        expected = _offsets(view, partition, "_offset")
+        if partition in output.partitions:
+            found = output.partition(partition)
+            elsewhere = found.filter((pl.col("source_partition") != partition) | (pl.col("source_topic") != source))
+            if elsewhere.height:
+                raise _differs(topic, partition, f"holds {elsewhere.height:,} predictions of other partitions")
+        offsets = _offsets(output, partition, "source_offset")
+        if len(offsets) != len(expected):
+            missing, other = np.setdiff1d(expected, offsets), np.setdiff1d(offsets, expected)
+            first = f"; the first that is missing is for offset {missing[0]}" if len(missing) else ""
+            first += f"; the first that is too much is for offset {other[0]}" if len(other) else ""
+            raise _differs(topic, partition, f"holds {len(offsets):,} predictions for {len(expected):,} records{first}")
+        if not np.array_equal(offsets, expected):
+            at = int((offsets != expected).argmax())
+            raise _differs(topic, partition, f"has the prediction for offset {offsets[at]} where {expected[at]} is due")
+
+
+def drop_topic(client: Client, topic: str, topic_id: str) -> bool:
+    """Delete the topic of a version that failed: half of its predictions serve nobody. False when it could not be."""
+    try:
+        delete_own_topic(client, topic, topic_id)
+    except BrokerError:
+        return False
+    return True
+
+
+def _offsets(view: View, partition: int, column: str) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    if partition not in view.partitions:
+        return np.empty(0, np.int64)
+    return np.asarray(view.partition(partition)[column].to_numpy(), np.int64)
+
+
+def _differs(topic: str, partition: int, what: str) -> RunError:
+    return RunError(
+        f"{topic}[{partition}] {what}",
+        hint="nothing else may write to a run's topic; run again with --force",
+        topic=topic,
+        partition=partition,
+    )

@@ -1,0 +1,102 @@
+"""What every worker process does around its work: take the task, report, log, end. Knows no model and no Kafka.
+
+What the version prints, and the traceback of what it raised, go to standard error, which the parent made its log.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from io import FileIO
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+import numpy as np
+
+from mlstream.config import ExperimentConfig
+from mlstream.errors import MlstreamError
+from mlstream.runs.spec import Report, Task
+
+REPORT_EVERY_S = 0.1
+T = TypeVar("T", bound=Task)
+
+
+class Reports:
+    """The pipe to the parent. It may be gone: then nobody listens, and the lifeline ends the process."""
+
+    def __init__(self, descriptor: int) -> None:
+        os.set_inheritable(descriptor, False)  # processes that the model starts must not hold it open
+        self._descriptor = descriptor
+        self._last = 0.0
+
+    def send(self, report: Report) -> None:
+        """Write one report."""
+        try:
+            os.write(self._descriptor, report.to_line())
+        except BrokenPipeError:
+            return
+
+    def rows(self, rows: int) -> None:
+        """Report progress, at most so often."""
+        now = time.monotonic()
+        if now - self._last >= REPORT_EVERY_S:
+            self._last = now
+            self.send(Report("rows", rows=rows))
+
+
+def serve(kind: type[T], work: Callable[[T, Reports], Report]) -> NoReturn:
+    """Take the task from standard input, do it, report how it ended, and end the process: 0 only when it is done."""
+    task = kind.from_line(_take_lifeline())
+    reports = Reports(task.reports)
+    code = 0
+    try:
+        reports.send(work(task, reports))
+    except BaseException as exc:  # what a model may raise has no bounds: all of it goes to the log and the parent
+        code = 1
+        traceback.print_exc()
+        failure = exc if isinstance(exc, MlstreamError) else None
+        error = f"{type(exc).__name__}: {exc}" if failure is None else failure.message
+        reports.send(Report("failed", error=error, hint=None if failure is None else failure.hint))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # All is written and reported: a thread that the model left running, or a crash while it is torn down, is no matter.
+    os._exit(code)
+
+
+def config_of(task: Task) -> ExperimentConfig:
+    """The task's experiment, knowing where it is."""
+    config = ExperimentConfig.model_validate(task.config)
+    return config.located(Path(task.path or "experiment.yaml"), Path(task.root))
+
+
+def seed_all(seed: int) -> None:
+    """Seed what models use that take no generator of their own."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+
+
+def _take_lifeline() -> bytes:
+    """The first line of standard input; after it the pipe only tells, by closing, that the parent is gone."""
+    lifeline = FileIO(os.dup(0), "rb")
+    line = bytearray()
+    while not line.endswith(b"\n"):
+        chunk = lifeline.read(65_536)
+        if not chunk:
+            raise SystemExit("no task on standard input: `mlstream run` and `mlstream train` start this module")
+        line += chunk
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)  # what the model reads from standard input is empty
+    os.close(nothing)
+    threading.Thread(target=_wait_for_end, args=(lifeline,), name="mlstream-lifeline", daemon=True).start()
+    return bytes(line)
+
+
+def _wait_for_end(lifeline: FileIO) -> None:
+    while lifeline.read(1024):
+        pass
+    os._exit(1)

@@ -1,0 +1,148 @@
+"""What a worker is told and what it tells: plain values as JSON. Starts nothing.
+
+The parent writes one line to the worker's standard input, a `Task`, and keeps that pipe open as a lifeline: when it
+closes, the parent is gone and the worker ends. (The connection's secrets so never touch the disk or a command line.)
+The worker writes one JSON object a line to a pipe of its own: `rows` so far, at last `done` or `failed`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, ClassVar, Literal, Self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What every worker is told.
+
+    Attributes:
+        module: the module that does it (`python -m MODULE`).
+        config: the experiment, as `ExperimentConfig` takes it.
+        path, root: its file ("" when it was made in memory) and the project's root.
+        version: which version.
+        home: the folder with the snapshot and its view.
+        snapshot_id: the input.
+        seed: for `random`, numpy and the hashes of strings.
+        threads: the size of its thread pools.
+        reports: the file descriptor to report on.
+    """
+
+    module: ClassVar[str]
+    config: dict[str, Any]
+    path: str
+    root: str
+    version: str
+    home: str
+    snapshot_id: str
+    seed: int
+    threads: int
+    reports: int = -1
+
+    def to_line(self) -> bytes:
+        """The task as one line of JSON."""
+        return json.dumps(asdict(self)).encode() + b"\n"
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Self:
+        """The task that `to_line` was called on."""
+        found = json.loads(line)
+        return cls(**{known.name: found[known.name] for known in fields(cls)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec(Task):
+    """A version over the scored topic of a snapshot.
+
+    Attributes:
+        digest: what the version's digest must be.
+        view_digest: what the decoded view's digest must be.
+        run_id: for the headers of the predictions.
+        topic: where the predictions go; it exists.
+        bootstrap_servers, settings: the cluster.
+    """
+
+    module = "mlstream.runs.worker"
+    digest: str
+    view_digest: str
+    run_id: str
+    topic: str
+    bootstrap_servers: list[str]
+    settings: dict[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainTask(Task):
+    """The training of a version on a snapshot.
+
+    Attributes:
+        target: the file to write.
+    """
+
+    module = "mlstream.runs.trainer"
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """How long the model took for a batch of `batch_rows` records, in milliseconds, over all batches."""
+
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    batches: int
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a worker measured of itself.
+
+    Attributes:
+        rows: records scored and acknowledged.
+        load_seconds: from the imported libraries to the loaded model.
+        seconds: from the first batch to the last acknowledged write.
+        predict_seconds: of these in the model.
+        cpu_seconds: of the whole process and its children, user and system.
+        memory_bytes: the most that was resident at once.
+    """
+
+    rows: int
+    load_seconds: float
+    seconds: float
+    predict_seconds: float
+    cpu_seconds: float
+    memory_bytes: int
+    latency: Latency
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One line from a worker.
+
+    Attributes:
+        event: `loaded` when the model is ready, `rows` on the way, `done` or `failed` at the end.
+        rows: records scored so far.
+        measured, columns, classes: of `done`: the figures, and the pinned columns and classes of the predictions.
+        error, hint: of `failed`.
+    """
+
+    event: Literal["loaded", "rows", "done", "failed"]
+    rows: int = 0
+    measured: Measured | None = None
+    columns: dict[str, str] | None = None
+    classes: list[str | int] | None = None
+    error: str | None = None
+    hint: str | None = None
+
+    def to_line(self) -> bytes:
+        """The report as one line of JSON."""
+        return json.dumps(asdict(self)).encode() + b"\n"
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Report:
+        """The report that `to_line` was called on."""
+        found = json.loads(line)
+        if found["measured"] is not None:
+            latency = Latency(**found["measured"].pop("latency"))
+            found["measured"] = Measured(latency=latency, **found["measured"])
+        return cls(**found)

@@ -1,0 +1,172 @@
+"""Train the versions that have a `train:` function on a frozen snapshot, each in a process of its own.
+
+What a training returns goes to the version's file: the one that `model:` names when it is an estimator's, else the one
+under `files:`. Versions without `train:` are left alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from mlstream.config import ExperimentConfig, load_config
+from mlstream.errors import RunError, UnknownVersion, UsageError
+from mlstream.home import Home, find_home
+from mlstream.runs.fleet import Ended, run_workers
+from mlstream.runs.machine import threads_for
+from mlstream.runs.plan import chosen_versions
+from mlstream.runs.run import config_values
+from mlstream.runs.spec import Report, TrainTask
+from mlstream.snapshots.snapshot import Snapshot, open_snapshot
+from mlstream.versions.reference import FileReference, parse_code, parse_model
+from mlstream.versions.sources import find_sources
+
+Listener = Callable[[str, Literal["started", "running", "done", "failed"]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """How the training of one version went.
+
+    Attributes:
+        version: its name.
+        path: the file that it is written to.
+        log: what its process printed.
+        note: what made the file: snapshot, rows, seconds, digest, versions of Python and scikit-learn; None when it
+            failed.
+        error, hint, log_tail: why it failed.
+    """
+
+    version: str
+    path: Path
+    log: Path
+    note: dict[str, Any] | None
+    error: str | None = None
+    hint: str | None = None
+    log_tail: tuple[str, ...] = ()
+
+
+def train(
+    config: ExperimentConfig | str | Path,
+    *,
+    snapshot: str | Snapshot,
+    versions: Sequence[str] | None = None,
+    home: Home | str | Path | None = None,
+    progress: Listener | None = None,
+) -> list[Trained]:
+    """Call each version's `train:` function, `path.py:function(snapshot, config)`, and write what it returns.
+
+    Args:
+        config: an experiment or its file.
+        snapshot: what to train on, or its name or id.
+        versions: which versions; all that have a `train:` when None.
+        home: where snapshots are kept; found as `find_home` says when None.
+        progress: called in this thread when a training starts and ends.
+
+    Returns:
+        One entry a training; see `check_trained`.
+
+    Raises:
+        UsageError: no version, or a named one, has a `train:`.
+        UnknownVersion, UnknownSnapshot, VersionLoadError: something is not there; nothing was started.
+    """
+    home = home if isinstance(home, Home) else find_home(home)
+    config = config if isinstance(config, ExperimentConfig) else load_config(config)
+    source = snapshot if isinstance(snapshot, Snapshot) else open_snapshot(snapshot, home=home)
+    source.stream(config.input.topic)
+    targets = {name: target_of(config, name) for name in _trainable(config, versions)}
+    folder = home.path / "training" / config.experiment
+    folder.mkdir(parents=True, exist_ok=True)
+    logs = {name: folder / f"{name}.log" for name in targets}
+    tasks = [
+        TrainTask(
+            config=config_values(config),
+            path=_path(config),
+            root=str(config.root),
+            version=name,
+            home=str(home.path),
+            snapshot_id=source.id,
+            seed=config.seed,
+            threads=threads_for(len(targets)),
+            target=str(target),
+        )
+        for name, target in targets.items()
+    ]
+    for task in tasks:
+        if progress is not None:
+            progress(task.version, "started")
+
+    def hear(version: str, report: Report) -> None:
+        if progress is not None:
+            progress(version, "failed" if report.event == "failed" else "done" if report.event == "done" else "running")
+
+    ended = run_workers(tasks, logs=logs, on_report=hear)
+    return [_trained(name, targets[name], logs[name], found) for name, found in ended.items()]
+
+
+def check_trained(trained: Sequence[Trained]) -> None:
+    """Nothing, if every training went well.
+
+    Raises:
+        RunError: names those that failed, why, and their logs.
+    """
+    failed = [found for found in trained if found.note is None]
+    if failed:
+        words = [f"training {found.version} failed: {found.error}\n  its log: {found.log}" for found in failed]
+        raise RunError("\n".join(words), hint=failed[0].hint, versions=[found.version for found in failed])
+
+
+def target_of(config: ExperimentConfig, name: str) -> Path:
+    """The file that a version's training writes.
+
+    Raises:
+        UsageError: it cannot be told.
+        VersionLoadError: the model or the function is not there.
+    """
+    own = config.versions[name]
+    where = f"versions.{name}"
+    function = parse_code(str(own.train), root=config.root, where=f"{where}.train")
+    find_sources(function, root=config.root, where=f"{where}.train")
+    reference = parse_model(own.model, root=config.root, where=f"{where}.model")
+    if isinstance(reference, FileReference):
+        return reference.path
+    if len(own.files) != 1:
+        raise UsageError(
+            f"{where}.train: which file does it make? `model:` is code, and `files:` names {len(own.files)}",
+            hint="name one file under `files:`, which the code reads",
+        )
+    return config.root / own.files[0]
+
+
+def _trainable(config: ExperimentConfig, names: Sequence[str] | None) -> list[str]:
+    chosen = chosen_versions(config, names)
+    unknown = [name for name in chosen if name not in config.versions]
+    if unknown:
+        raise UnknownVersion(
+            f"experiment {config.experiment} has no version {unknown[0]!r}",
+            hint=f"there are: {', '.join(config.versions)}",
+        )
+    found = [name for name in chosen if config.versions[name].train is not None]
+    lacking = [name for name in chosen if name not in found]
+    if lacking and (names is not None or not found):
+        raise UsageError(
+            f"{', '.join(lacking)}: no `train:` to call", hint="write `train: path.py:function` under the version"
+        )
+    return found
+
+
+def _trained(name: str, target: Path, log: Path, ended: Ended) -> Trained:
+    if ended.report is None:
+        return Trained(name, target, log, None, ended.error, ended.hint, ended.log_tail)
+    note: dict[str, Any] = json.loads(target.with_name(f"{target.name}.json").read_bytes())
+    return Trained(name, target, log, note)
+
+
+def _path(config: ExperimentConfig) -> str:
+    try:
+        return str(config.path)
+    except ValueError:
+        return ""

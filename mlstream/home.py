@@ -39,7 +39,8 @@ class Home:
     @property
     def mlflow_uri(self) -> str:
         """The local MLflow store, used when MLFLOW_TRACKING_URI is not set."""
-        return f"sqlite:///{self.path / 'mlflow.db'}"
+        file = str(self.path / "mlflow.db").replace("%", "%25").replace("?", "%3F")  # a URL, which is read as one
+        return f"sqlite:///{file}"
 
     @property
     def mlflow_artifacts(self) -> Path:

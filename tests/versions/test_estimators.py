@@ -169,7 +169,7 @@ def test_a_type_is_not_trusted_for_the_package_that_it_is_from(
         files = {entry: archive.read(entry) for entry in archive.namelist()}
     schema = json.loads(files["schema.json"])
     schema["content"]["content"]["solver"] = {
-        "__class__": name, "__module__": module, "__loader__": "ObjectNode", "__id__": 1, "content": None
+        "__class__": name, "__module__": module, "__loader__": "ObjectNode", "__id__": 10**15, "content": None
     }  # fmt: skip
     with zipfile.ZipFile(path, "w") as archive:
         for entry, data in {**files, "schema.json": json.dumps(schema).encode()}.items():

@@ -24,7 +24,7 @@ from typing import Any
 
 from kafka import errors
 from kafka.future import Future
-from kafka.net.inet import create_connection
+from kafka.net.inet import KafkaNetSocket
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
 from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
@@ -39,6 +39,7 @@ NON_PUBLIC: Mapping[type, tuple[str, ...]] = {
     KafkaSSLTransport: ("_build_ssl_context",),
     KafkaProtocol: ("_process_response",),
     NetworkSelector: ("_io_thread",),
+    KafkaNetSocket: ("dns_lookup", "socket", "sock_connect"),
 }
 
 MAX_FRAME_BYTES = 1 << 30
@@ -48,7 +49,7 @@ MAX_FIRST_FRAME_BYTES = 1 << 20
 # Then other connections and timers get their turn.
 TURN_BYTES = 4 << 20
 # A server that refuses at once is not starting, or not for long; no need to use up the whole time.
-REFUSED_S = 3.0
+REFUSED_S = 2.0
 
 
 class FirstContactError(errors.KafkaError):  # type: ignore[misc]
@@ -97,23 +98,14 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc]
         return transport
 
     async def _connected_socket(self, host: str, port: int, timeout_at: float | None) -> socket.socket:
-        """Connect to the first address of a host that can be reached.
-
-        The original leaves a socket open for each address that refuses, and looks names up on the loop.
-        """
-        options, proxy_url = self.config["socket_options"], self.config["proxy_url"]
-        if proxy_url is not None:
-            proxied: socket.socket = await create_connection(
-                self._net, host, port, options, proxy_url=proxy_url, timeout_at=timeout_at
-            )
-            return proxied
+        """Connect to the first address of a host that can be reached, and leave no socket open for the others."""
+        if self.config["proxy_url"] is not None:
+            return await self._through_proxy(host, port, timeout_at)
         failure: Exception = ConnectionFailedError("the host has no address")
         for family, kind, protocol, _, address in await self._addresses(host, port):
             sock = socket.socket(family, kind, protocol)
             try:
-                sock.setblocking(False)
-                for option in options:
-                    sock.setsockopt(*option)
+                self._prepare(sock)
                 with contextlib.suppress(BlockingIOError):
                     sock.connect(address)
                 await self._net.wait_write(sock, timeout_at=timeout_at)
@@ -130,6 +122,25 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc]
                 raise
             sock.close()
         raise failure
+
+    async def _through_proxy(self, host: str, port: int, timeout_at: float | None) -> socket.socket:
+        """Connect by way of a SOCKS5 or HTTP proxy."""
+        proxy = KafkaNetSocket(self.config["proxy_url"])
+        for family, kind, protocol, _, address in proxy.dns_lookup(host, port):
+            sock: socket.socket = proxy.socket(family, kind, protocol)
+            try:
+                self._prepare(sock)
+                await proxy.sock_connect(self._net, sock, address, timeout_at=timeout_at)
+            except BaseException:
+                sock.close()
+                raise
+            return sock
+        raise ConnectionFailedError("the host's name is not known", errno.ENOENT)
+
+    def _prepare(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        for option in self.config["socket_options"]:
+            sock.setsockopt(*option)
 
     async def _addresses(self, host: str, port: int) -> list[Any]:
         """Look a name up in a thread: it may block for long, and the loop has other connections to serve."""

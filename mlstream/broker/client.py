@@ -277,7 +277,7 @@ class Client:
 
     async def _unknown(self, topic: str) -> UnknownTopic:
         names = await self._names()
-        near = difflib.get_close_matches(topic, names, n=3)
+        near = difflib.get_close_matches(topic, names, n=2, cutoff=0.7)
         if near:
             hint = f"did you mean {' or '.join(repr(name) for name in near)}?"
         elif names:

@@ -222,7 +222,8 @@ def _place_group(client: Client, topic: TopicInfo, group: str, kept: Mapping[int
             placed[part] = kept[part].log_start
     missing = [part for part in kept if part not in placed]
     if missing:
-        which = "" if len(missing) == len(kept) else f"[{','.join(map(str, missing))}]"
+        none_at_all = all(offset is None for offset in found.values())
+        which = "" if none_at_all else f"[{','.join(map(str, missing))}]"
         raise UsageError(
             f"group {group} has committed no offset for {topic.name}{which}",
             hint="check the group's name, or use an offset, a time or earliest",

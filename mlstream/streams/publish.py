@@ -65,17 +65,15 @@ def publish(
     """
     started = time.monotonic()
     rows = _checked(frame)
-    found = (
-        connection if connection is not None else find_connection(home if isinstance(home, Home) else find_home(home))
-    )
-    with Client(found) as client:
+    if connection is None:
+        connection = find_connection(home if isinstance(home, Home) else find_home(home))
+    with Client(connection) as client:
         if partitions is None:
             try:
                 info = client.topic(topic)
             except UnknownTopic as exc:
-                raise UnknownTopic(
-                    exc.message, hint=f"{exc.hint}; or give partitions= to make it", topic=topic
-                ) from exc
+                hint = f"give partitions= to make it, or another name: {exc.hint}"
+                raise UnknownTopic(exc.message, hint=hint, topic=topic) from exc
         else:
             _check_partitions(rows, topic, partitions)
             info = create_topic(client, topic, partitions=partitions, config=KEEP_EVERYTHING, exist_ok=True)

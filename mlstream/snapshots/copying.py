@@ -22,8 +22,10 @@ from mlstream.streams.read import Block, read
 from mlstream.wire.columns import SCHEMA
 
 # Decoded rows that wait for more of their cell, over all partitions; and rows that are being hashed and written.
-PENDING_BYTES = 96 << 20
-WORKING_BYTES = 64 << 20
+PENDING_BYTES = 48 << 20
+WORKING_BYTES = 32 << 20
+FETCH_BYTES = 2 << 20  # a block is that much, decompressed, and is kept as long as any of its rows waits
+BUFFER_BYTES = 24 << 20  # answers that wait to be decoded
 _NO_ROWS = pa.RecordBatch.from_pylist([], schema=SCHEMA)
 
 
@@ -89,7 +91,7 @@ def copy(
         while ranges := [found.left[0] for found in copies.values() if found.left]:
             # One range of each partition at a time: holes between parts that the store has are rare.
             try:
-                for block in read(client, ranges, topic_ids=topic_ids):
+                for block in read(client, ranges, topic_ids=topic_ids, partition_max_bytes=FETCH_BYTES, buffer_bytes=BUFFER_BYTES):
                     copies[block.topic, block.partition].take(block)
                     _relieve(copies.values())
                     if progress is not None:

@@ -66,12 +66,15 @@ class Groups:
             return
         group = _Group(rows=cell.rows)
 
+        hand_over()
+        # Taken now, not by the task: only a task that was submitted earlier may be waited for.
+        hashed = cell.chain.tail
+
         def adopt() -> None:
-            if cell.chain.tail is not None:
-                cell.chain.tail.result()
+            if hashed is not None:
+                hashed.result()
             group.hasher = cell.hasher.payloads.copy()
 
-        hand_over()
         self._pipeline.submit(self._chain, adopt, size_bytes=0)
         self._open = group
 

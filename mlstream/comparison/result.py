@@ -85,8 +85,8 @@ class DeltaResult:
     """One version against the baseline on one metric: `delta = value(version) - value(baseline)`, paired.
 
     `p_adjusted` is corrected (Holm) for all pairs of version × metric of the comparison. `verdict` reads the interval
-    and the margin; `reason` says why it is inconclusive. `independent_p` is McNemar's exact p-value, which would hold if
-    records were independent: it is shown beside accuracy and sets no verdict.
+    and the margin; `reason` says why it is inconclusive. `independent_p` is McNemar's exact p-value, which would hold
+    if records were independent: it is shown beside accuracy and sets no verdict.
     """
 
     version: str

@@ -1,0 +1,179 @@
+"""Compare versions on the same records: coverage, labels, metrics, differences, verdicts. A pure function on columns.
+
+Reads no run, no snapshot and no clock; `reporting/compare.py` brings the columns and keeps the result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+
+import numpy as np
+import polars as pl
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from mlstream.comparison.answers import Answer, Class, Truth, agreement, read_answers, read_truth
+from mlstream.comparison.blocks import MIN_BLOCKS
+from mlstream.comparison.coverage import Paired, pair
+from mlstream.comparison.figures import measure
+from mlstream.comparison.labels import find_labels
+from mlstream.comparison.result import Comparison
+from mlstream.comparison.sums import Integers
+from mlstream.config import ExperimentConfig
+from mlstream.errors import ComparisonError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is compared.
+
+    Attributes:
+        records: the input's `_partition`, `_offset`, `_timestamp` (datetime[ms, UTC]) and the columns that the label
+            rule reads; one row a record.
+        predictions: version → `source_partition`, `source_offset`, `prediction` and, if it gives one, `score` or
+            `scores`; in any order.
+        errors: version → how many records it could not deal with.
+        labels: the label stream's `_partition`, `_offset`, `_timestamp` and columns; None when records hold their own.
+        classes: version → the classes of its `scores`, in their order.
+    """
+
+    records: pl.DataFrame
+    predictions: Mapping[str, pl.DataFrame]
+    errors: Mapping[str, int] = field(default_factory=dict)
+    labels: pl.DataFrame | None = None
+    classes: Mapping[str, Sequence[Class]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the evidence came from, for the record."""
+
+    run_id: str = ""
+    snapshot_id: str = ""
+    snapshot_name: str | None = None
+    outputs: Mapping[str, str] = field(default_factory=dict)
+
+
+def compare_predictions(
+    config: ExperimentConfig,
+    evidence: Evidence,
+    *,
+    origin: Origin | None = None,
+    baseline: str | None = None,
+    allow_missing: bool = False,
+) -> Comparison:
+    """Compare the versions of `evidence` as `config` says.
+
+    The same evidence, configuration and seed give the same figures bit for bit on the same machine, in whatever order
+    or partitions the records are and on however many threads.
+
+    Args:
+        config: task, labels, metrics, margins, bootstrap.
+        evidence: records, predictions, labels.
+        origin: ids for the record.
+        baseline: the version that the others are compared with; the configuration's when None.
+        allow_missing: go on over the records that every version answered exactly once.
+
+    Raises:
+        UsageError: the baseline is not among the versions.
+        CoverageError: versions did not answer the same records.
+        LabelError: labels are missing, ambiguous or of the wrong type.
+        ComparisonError: predictions are of the wrong type, null, NaN or no probabilities, or records have no time.
+    """
+    origin = Origin() if origin is None else origin
+    versions = tuple(evidence.predictions)
+    chosen = config.baseline_version if baseline is None else baseline
+    if chosen not in versions:
+        raise UsageError(
+            f"baseline {chosen!r} is not among the versions of the run",
+            hint=f"choose one of {', '.join(versions)} with --baseline",
+        )
+    paired = pair(evidence.records, evidence.predictions, evidence.errors, allow_missing=allow_missing)
+    found = Comparison(
+        id="",
+        experiment=config.experiment,
+        question=config.question,
+        task=config.task,
+        run_id=origin.run_id,
+        snapshot_id=origin.snapshot_id,
+        snapshot_name=origin.snapshot_name,
+        baseline=chosen,
+        versions=versions,
+        outputs=dict(origin.outputs),
+        coverage=paired.coverage,
+        labels=None,
+        blocks=None,
+        metrics=(),
+        deltas=(),
+        agreement=agreement(config, paired.predictions, chosen),
+        settings=_settings(config, allow_missing=allow_missing),
+        paired=paired.records.height,
+    )
+    if config.labels is not None:
+        # One thread for matrix products: their last bits may depend on how many there are.
+        with threadpool_limits(limits=1, user_api="blas"):
+            found = _with_metrics(config, evidence, paired, found)
+    return replace(found, id=_digest(found))
+
+
+def _with_metrics(config: ExperimentConfig, evidence: Evidence, paired: Paired, found: Comparison) -> Comparison:
+    if config.labels is None:
+        return found
+    labelled = find_labels(config.labels, paired.records, evidence.labels)
+    truth = read_truth(config.task, labelled.values)
+    mask = pl.Series(labelled.chosen)
+    answers = read_answers(
+        config, {name: frame.filter(mask) for name, frame in paired.predictions.items()}, truth, evidence.classes
+    )
+    measured = measure(config, truth, _ordered(answers, found), _event_times(paired.records.filter(mask)))
+    return replace(
+        found,
+        labels=replace(labelled.coverage, positives=_positives(truth)),
+        blocks=measured.blocks,
+        value_blocks=measured.value_blocks,
+        metrics=measured.metrics,
+        deltas=measured.deltas,
+        settings=found.settings | {"score_grid": measured.score_grid},
+    )
+
+
+def _ordered(answers: Mapping[str, Answer], found: Comparison) -> list[Answer]:
+    """The baseline's answers first."""
+    rest = [answers[name] for name in found.versions if name != found.baseline]
+    return [answers[found.baseline], *rest]
+
+
+def _positives(truth: Truth) -> int | None:
+    return int(truth.values.sum()) if truth.task == "binary" else None
+
+
+def _event_times(records: pl.DataFrame) -> Integers:
+    times = records["_timestamp"]
+    if times.null_count():
+        raise ComparisonError(
+            f"{times.null_count():,} records have no event time: they belong to no block of it",
+            hint="write records with a timestamp",
+        )
+    return times.dt.epoch("ms").to_numpy().astype(np.int64)
+
+
+def _settings(config: ExperimentConfig, *, allow_missing: bool) -> dict[str, object]:
+    return {
+        "confidence": config.bootstrap.confidence,
+        "resamples": config.bootstrap.resamples,
+        "seed": config.bootstrap.seed,
+        "block": config.bootstrap.block,
+        "least_blocks": MIN_BLOCKS,
+        "threshold": config.threshold,
+        "margins": dict(config.margins),
+        "allow_missing": allow_missing,
+    }
+
+
+def _digest(found: Comparison) -> str:
+    """SHA-256 over everything in the comparison but its id."""
+    content = {name: value for name, value in asdict(found).items() if name != "id"}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,252 @@
+"""All metrics of all versions and their differences to the baseline: point values, blocks, intervals, verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mlstream.comparison.answers import Answer, Truth
+from mlstream.comparison.blocks import MIN_BLOCKS, Grid, choose_factor, cut, cut_finely, describe
+from mlstream.comparison.bootstrap import Estimate, Figure, Quantity, estimate, influence
+from mlstream.comparison.metrics import METRICS, Metric
+from mlstream.comparison.ranking import RANKING_METRICS
+from mlstream.comparison.result import Blocks, DeltaResult, Interval, MetricResult
+from mlstream.comparison.sums import Floats, Integers
+from mlstream.comparison.verdict import Judgement, holm, judge, mcnemar
+from mlstream.config import ExperimentConfig
+from mlstream.ranges import parse_duration_s
+
+# A version of which the figure is wanted, or a version and the one that it is less: keys of what is estimated.
+Pair = tuple[str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What `measure` found. `score_grid` says how far the ranking metrics of the histograms are from the exact ones:
+    metric → version → difference.
+    """
+
+    metrics: tuple[MetricResult, ...]
+    deltas: tuple[DeltaResult, ...]
+    blocks: Blocks | None
+    value_blocks: Blocks
+    score_grid: dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One metric: the exact values of the versions that have it, and their sums of each block.
+
+    Attributes:
+        metric: the figure.
+        undefined: version → why it has none.
+        values: version → the exact figure.
+        tables: version → (blocks, columns).
+    """
+
+    metric: Metric
+    undefined: Mapping[str, str]
+    values: Mapping[str, float]
+    tables: Mapping[str, Floats]
+
+    def defined(self, pair: Pair) -> bool:
+        """Whether all versions of the pair have the figure."""
+        return all(name in self.values for name in pair if name is not None)
+
+    def exact(self, pair: Pair) -> float:
+        """The value, or the difference."""
+        own, other = pair
+        return self.values[own] - (0.0 if other is None else self.values[other])
+
+    def influence(self, pair: Pair) -> Floats:
+        """How much each block moves the value, or the difference: (blocks,)."""
+        own, other = pair
+        parts = influence(self.metric, self.tables[own])
+        return parts if other is None else parts - influence(self.metric, self.tables[other])
+
+    def too_few(self, pair: Pair) -> str | None:
+        """Why the blocks do not suffice for an interval, or None."""
+        held, what = min(self.metric.support(self.tables[name]) for name in pair if name is not None)
+        if held >= MIN_BLOCKS:
+            return None
+        where = f"{held} block{'s' if held != 1 else ''}"
+        found = where if what == "records" else f"{what} are in {where} only"
+        return f"{found}; {MIN_BLOCKS} are needed: freeze a longer range"
+
+    def coarser(self, inside: Integers) -> Row:
+        """The same in longer blocks; `inside` says which of them each block is in, rising."""
+        starts = np.flatnonzero(np.diff(inside, prepend=-1))
+        return replace(
+            self, tables={name: np.add.reduceat(table, starts, axis=0) for name, table in self.tables.items()}
+        )
+
+
+def measure(config: ExperimentConfig, truth: Truth, answers: Sequence[Answer], times_ms: Integers) -> Measured:
+    """Measure the versions on the labelled records.
+
+    Args:
+        config: metrics, margins, bootstrap.
+        truth: the labels.
+        answers: of each version, the baseline first.
+        times_ms: (n,), the records' event times.
+
+    Raises:
+        ComparisonError: the blocks that were asked for are too many.
+    """
+    automatic = config.bootstrap.block == "auto"
+    grid, cell = cut_finely(times_ms) if automatic else cut(times_ms, _length_ms(config))
+    rows = [_tally(_metric(name), truth, answers, cell, len(grid)) for name in config.metric_names]
+    versions = [answer.version for answer in answers]
+
+    single: list[Pair] = [(name, None) for name in versions]
+    paired: list[Pair] = [(name, versions[0]) for name in versions[1:]]
+    value_grid, value_rows = _block(rows, single, grid) if automatic else (grid, rows)
+    delta_grid, delta_rows = _block(rows, paired, grid) if automatic else (grid, rows)
+    if value_grid.length_ms == delta_grid.length_ms:
+        found = _estimate(config, delta_rows, [*single, *paired], delta_grid)
+    else:
+        found = _estimate(config, value_rows, single, value_grid) | _estimate(config, delta_rows, paired, delta_grid)
+
+    asked = [(row, pair, found.get((row.metric.name, pair))) for row in delta_rows for pair in paired]
+    adjusted = holm([None if known is None else known.p_value() for _, _, known in asked])
+    independent = {answer.version: _mcnemar(truth, answer, answers[0]) for answer in answers[1:]}
+    return Measured(
+        tuple(
+            _metric_result(config, row, own, found.get((row.metric.name, (own, other))))
+            for row in value_rows
+            for own, other in single
+        ),
+        tuple(
+            _delta_result(config, row, pair, known, p, independent)
+            for (row, pair, known), p in zip(asked, adjusted, strict=True)
+        ),
+        describe(delta_grid, automatic=automatic) if paired else None,
+        describe(value_grid, automatic=automatic),
+        {row.metric.name: _grid_error(row) for row in rows if row.metric.name in RANKING_METRICS and row.values},
+    )
+
+
+def _metric(name: str) -> Metric:
+    return RANKING_METRICS[name] if name in RANKING_METRICS else METRICS[name]
+
+
+def _length_ms(config: ExperimentConfig) -> int:
+    return max(1, round(parse_duration_s(config.bootstrap.block) * 1000))
+
+
+def _tally(metric: Metric, truth: Truth, answers: Sequence[Answer], block: Integers, blocks: int) -> Row:
+    undefined = {}
+    values = {}
+    tables = {}
+    for answer in answers:
+        reason = metric.undefined(truth, answer)
+        if reason is not None:
+            undefined[answer.version] = reason
+            continue
+        table = metric.tally(truth, answer, block, blocks)
+        tables[answer.version] = table
+        values[answer.version] = metric.point(truth, answer, table.sum(axis=0))
+    return Row(metric, undefined, values, tables)
+
+
+def _block(rows: Sequence[Row], pairs: Sequence[Pair], grid: Grid) -> tuple[Grid, list[Row]]:
+    """The rows in blocks that are long enough for all of the pairs."""
+    series = [row.influence(pair) for row in rows for pair in pairs if row.defined(pair)]
+    if not series:
+        return grid, list(rows)
+    coarse, inside = grid.coarser(choose_factor(grid, np.stack(series)))
+    return coarse, [row.coarser(inside) for row in rows]
+
+
+def _estimate(
+    config: ExperimentConfig, rows: Sequence[Row], pairs: Sequence[Pair], grid: Grid
+) -> dict[tuple[str, Pair], Estimate]:
+    """(metric, pair) → estimate, of those that are defined and have blocks enough."""
+    keys: list[list[Pair]] = []
+    figures = []
+    for row in rows:
+        wanted = [pair for pair in pairs if row.defined(pair) and row.too_few(pair) is None]
+        at = {name: index for index, name in enumerate(row.tables)}
+        quantities = [Quantity(at[own], None if other is None else at[other]) for own, other in wanted]
+        figures.append(Figure(row.metric, list(row.tables.values()), quantities, [row.exact(pair) for pair in wanted]))
+        keys.append(wanted)
+    found = estimate(
+        [figure for figure in figures if figure.quantities],
+        grid,
+        config.bootstrap.resamples,
+        config.bootstrap.seed,
+    )
+    answered = [(row, wanted) for row, wanted in zip(rows, keys, strict=True) if wanted]
+    return {
+        (row.metric.name, pair): one
+        for (row, wanted), estimates in zip(answered, found, strict=True)
+        for pair, one in zip(wanted, estimates, strict=True)
+    }
+
+
+def _metric_result(config: ExperimentConfig, row: Row, version: str, found: Estimate | None) -> MetricResult:
+    confidence = config.bootstrap.confidence
+    # Without any spread nothing is known of the error: a version that was never wrong may be next time.
+    bounds = None if found is None or found.error == 0.0 else found.interval(confidence)
+    least, most = row.metric.bounds
+    return MetricResult(
+        version=version,
+        metric=row.metric.name,
+        value=row.values.get(version),
+        interval=None if bounds is None else Interval(max(bounds[0], least), min(bounds[1], most), confidence),
+        higher_is_better=row.metric.higher_is_better,
+        undefined=row.undefined.get(version),
+    )
+
+
+def _delta_result(
+    config: ExperimentConfig,
+    row: Row,
+    pair: Pair,
+    found: Estimate | None,
+    p_adjusted: float | None,
+    independent: Mapping[str, float],
+) -> DeltaResult:
+    own, other = pair[0], str(pair[1])
+    name, confidence, margin = row.metric.name, config.bootstrap.confidence, config.margins.get(row.metric.name)
+    bounds = None
+    if not row.defined(pair):
+        judgement = Judgement("inconclusive", row.undefined.get(own) or row.undefined.get(other))
+    elif found is None:
+        judgement = Judgement("inconclusive", row.too_few(pair))
+    else:
+        bounds = found.interval(confidence)
+        judgement = judge(
+            found,
+            higher_is_better=row.metric.higher_is_better,
+            confidence=confidence,
+            margin=margin,
+            scale=max(abs(row.values[own]), abs(row.values[other])),
+        )
+    return DeltaResult(
+        version=own,
+        baseline=other,
+        metric=name,
+        delta=row.exact(pair) if row.defined(pair) else None,
+        interval=None if bounds is None else Interval(*bounds, confidence),
+        p_value=None if found is None else found.p_value(),
+        p_adjusted=p_adjusted,
+        margin=margin,
+        verdict=judgement.verdict,
+        reason=judgement.reason,
+        independent_p=independent[own] if name == "accuracy" else None,
+    )
+
+
+def _mcnemar(truth: Truth, own: Answer, other: Answer) -> float:
+    """Of who is right alone how often; of no meaning for a regression, and not shown there."""
+    mine, theirs = own.predicted == truth.values, other.predicted == truth.values
+    return mcnemar(int(np.count_nonzero(mine & ~theirs)), int(np.count_nonzero(theirs & ~mine)))
+
+
+def _grid_error(row: Row) -> dict[str, float]:
+    return {
+        name: abs(float(row.metric.value(table.sum(axis=0))) - row.values[name]) for name, table in row.tables.items()
+    }

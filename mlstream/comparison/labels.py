@@ -1,0 +1,274 @@
+"""Find the truth of each record: a field of the record, or a label that came later in another stream. Reads nothing.
+
+A label belongs to a record when the declared columns are equal and, if the experiment says `within`, when it came at
+the record's event time or up to `within` after it. A record is *due* when its whole window had passed at the label
+cut; records that are not yet due are left out by their event time, whether their label has come or not: to keep those
+whose label came early would prefer fast answers.
+
+The label cut is the event time that the label stream had reached when it was frozen: the latest timestamp in its
+frozen range, over all partitions. The snapshot's own wall-clock time would be wrong for replayed history, and the
+earliest of the partitions' last timestamps would let one quiet partition hold back the rest: the partitions of one
+topic are frozen within the same second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from polars.exceptions import PolarsError
+
+from mlstream.comparison.result import LabelCoverage
+from mlstream.comparison.sums import Integers
+from mlstream.config import LabelConfig
+from mlstream.errors import LabelError
+from mlstream.ranges import format_time_ms, parse_duration_s
+
+VALUE = "_label"
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """Which records have a truth, and what it is.
+
+    Attributes:
+        chosen: (records,): those that are due and have a label.
+        values: the labels of the chosen ones, without nulls.
+        coverage: the counts; `positives` is filled in by who knows the task.
+    """
+
+    chosen: NDArray[np.bool_]
+    values: pl.Series
+    coverage: LabelCoverage
+
+
+def value_expression(rule: LabelConfig) -> pl.Expr:
+    """`labels.value` as an expression.
+
+    Raises:
+        LabelError: when it is not SQL.
+    """
+    try:
+        return pl.sql_expr(rule.value)
+    except PolarsError as exc:
+        raise LabelError(
+            f"labels.value: {rule.value!r} is not a SQL expression: {exc}",
+            hint="write for example 'arr_delay > 15'",
+        ) from exc
+
+
+def needed_columns(rule: LabelConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The decoded columns that the join reads of a record, and of a label (none when it is in the record)."""
+    of_value = tuple(value_expression(rule).meta.root_names())
+    if rule.topic is None:
+        return of_value, ()
+    return tuple(rule.on), tuple(dict.fromkeys((*rule.on, *of_value)))
+
+
+def find_labels(rule: LabelConfig, records: pl.DataFrame, labels: pl.DataFrame | None) -> Labelled:
+    """The truth of each record.
+
+    Args:
+        rule: what the experiment says of labels.
+        records: `_partition`, `_offset`, `_timestamp` and the record's columns that the rule names.
+        labels: the label stream's `_partition`, `_offset`, `_timestamp` and columns; None when the rule has no topic.
+
+    Raises:
+        LabelError: a column or an expression is wrong, a record has two labels, or one that is due has none and the
+            rule says `missing: refuse`.
+    """
+    if rule.topic is None:
+        found = _evaluate(rule, records, "the record")
+        count = np.ones(records.height, dtype=np.int64)
+        due = np.ones(records.height, dtype=np.bool_)
+        cut_ms: int | None = None
+    else:
+        if labels is None:
+            raise LabelError(f"labels.topic: the snapshot's stream {rule.topic} was not given")
+        found, count = _join(rule, records, labels)
+        cut_ms = None if labels["_timestamp"].count() == 0 else int(_epoch_ms(labels.drop_nulls("_timestamp")).max())
+        due = _due(rule, records, cut_ms)
+    if found.dtype.is_float():
+        # A number that is not a number is no truth.
+        found = found.fill_nan(None)
+    present = found.is_not_null().to_numpy()
+    chosen = due & present
+    missing = due & ~present
+    coverage = LabelCoverage(
+        records=records.height,
+        labelled=int(chosen.sum()),
+        not_yet_due=int((~due).sum()),
+        missing=int(missing.sum()),
+        positives=None,
+        rule=describe(rule),
+        null=int((missing & (count > 0)).sum()),
+        cut_ms=cut_ms,
+        reason=rule.reason,
+    )
+    if missing.any() and rule.missing == "refuse":
+        raise _refused(records, missing, coverage)
+    if not chosen.any():
+        raise LabelError(
+            f"none of {records.height:,} records has a label ({coverage.missing:,} without one, "
+            f"{coverage.not_yet_due:,} not yet due)",
+            hint="look at labels.on, labels.within and the range of the label stream in the snapshot",
+        )
+    return Labelled(chosen, found.filter(pl.Series(chosen)), coverage)
+
+
+def describe(rule: LabelConfig) -> str:
+    """The rule in a line."""
+    if rule.topic is None:
+        return f"{rule.value}, from the record"
+    window = "" if rule.within is None else f", within {rule.within}"
+    return f"{rule.value}, from {rule.topic} on {', '.join(rule.on)}{window}"
+
+
+def _evaluate(rule: LabelConfig, frame: pl.DataFrame, what: str) -> pl.Series:
+    try:
+        found = frame.select(value_expression(rule).alias(VALUE))[VALUE]
+    except PolarsError as exc:
+        absent = [name for name in value_expression(rule).meta.root_names() if name not in frame.columns]
+        if absent:
+            raise _absent("labels.value", absent, what, frame) from exc
+        raise LabelError(f"labels.value: {rule.value!r} cannot be computed: {exc}") from exc
+    if found.len() != frame.height:
+        raise LabelError(
+            f"labels.value: {rule.value!r} gives {found.len():,} values for {frame.height:,} rows",
+            hint="write an expression of one row, without aggregates",
+        )
+    return found
+
+
+def _join(rule: LabelConfig, records: pl.DataFrame, labels: pl.DataFrame) -> tuple[pl.Series, Integers]:
+    """The label of each record (null when there is none, or a null one) and how many it has: 0 or 1."""
+    for what, frame in (("the record", records), (f"a label of {rule.topic}", labels)):
+        absent = [name for name in rule.on if name not in frame.columns]
+        if absent:
+            raise _absent("labels.on", absent, what, frame)
+    for name in rule.on:
+        own, other = records.schema[name], labels.schema[name]
+        if own != other and not (own.is_integer() and other.is_integer()):
+            raise LabelError(
+                f"labels.on: {name} is {own} in the record and {other} in {rule.topic}: they are never equal",
+                hint="declare the column's type under input.decode.columns or labels.decode.columns",
+            )
+    values = _evaluate(rule, labels, f"a label of {rule.topic}")
+    wanted, keys = _keys(rule, records, labels)
+    times = _times(rule, labels)
+    usable = np.flatnonzero(keys >= 0)
+    order = usable[np.lexsort((times[usable], keys[usable]))]
+    if rule.within is None:
+        first, stop = _span(keys[order], wanted)
+    else:
+        opens = _epoch_ms(records)
+        window = round(parse_duration_s(rule.within) * 1000)
+        first, stop = _span_in_time(keys[order], times[order], wanted, opens, opens + window)
+    count = stop - first
+    if (count > 1).any():
+        raise _doubled(rule, records, labels, int(np.argmax(count > 1)), order, (first, stop))
+    at = np.full(records.height, -1, dtype=np.int64)
+    at[count == 1] = order[first[count == 1]]
+    return values.gather(pl.Series(at).replace(-1, None)), count
+
+
+def _keys(rule: LabelConfig, records: pl.DataFrame, labels: pl.DataFrame) -> tuple[Integers, Integers]:
+    """The declared columns as numbers, the same on both sides; -1 where no label has them or one of them is null."""
+    sides = [
+        frame.select(pl.col(name).cast(pl.Int64) if frame.schema[name].is_integer() else name for name in rule.on)
+        for frame in (records, labels)
+    ]
+    known = sides[1].drop_nulls().unique(maintain_order=True).with_row_index("_key")
+    own, other = (
+        side.join(known, on=list(rule.on), how="left", maintain_order="left")["_key"].cast(pl.Int64).fill_null(-1)
+        for side in sides
+    )
+    return own.to_numpy(), other.to_numpy()
+
+
+def _times(rule: LabelConfig, labels: pl.DataFrame) -> Integers:
+    if labels["_timestamp"].null_count():
+        if rule.within is not None:
+            raise LabelError(
+                f"{labels['_timestamp'].null_count():,} labels of {rule.topic} have no event time",
+                hint="without it, `within` cannot be checked: write labels with a timestamp, or leave `within` out",
+            )
+        return np.zeros(labels.height, dtype=np.int64)
+    return _epoch_ms(labels)
+
+
+def _epoch_ms(frame: pl.DataFrame) -> Integers:
+    return frame["_timestamp"].dt.epoch("ms").to_numpy().astype(np.int64)
+
+
+def _span(keys: Integers, wanted: Integers) -> tuple[Integers, Integers]:
+    """The rows `[first, stop)` of labels, sorted by key, that are for each wanted key."""
+    return np.searchsorted(keys, wanted, "left"), np.searchsorted(keys, wanted, "right")
+
+
+def _span_in_time(
+    keys: Integers, times: Integers, wanted: Integers, opens: Integers, closes: Integers
+) -> tuple[Integers, Integers]:
+    """Likewise, of labels sorted by key and time, those with `opens <= time <= closes`.
+
+    Key and time become one number: the rank of the time among all that occur, within the key's own stretch.
+    """
+    every = np.unique(times)
+    width = every.size + 1
+    ranked = keys * width + np.searchsorted(every, times)
+    return (
+        np.searchsorted(ranked, wanted * width + np.searchsorted(every, opens, "left"), "left"),
+        np.searchsorted(ranked, wanted * width + np.searchsorted(every, closes, "right"), "left"),
+    )
+
+
+def _due(rule: LabelConfig, records: pl.DataFrame, cut_ms: int | None) -> NDArray[np.bool_]:
+    if rule.within is None:
+        return np.ones(records.height, dtype=np.bool_)
+    if cut_ms is None:
+        return np.zeros(records.height, dtype=np.bool_)
+    return _epoch_ms(records) + round(parse_duration_s(rule.within) * 1000) <= cut_ms
+
+
+def _absent(key: str, absent: Sequence[str], what: str, frame: pl.DataFrame) -> LabelError:
+    columns = [name for name in frame.columns if not name.startswith("_")]
+    near = get_close_matches(absent[0], columns, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(columns)}"
+    return LabelError(f"{key}: {what} has no column {', '.join(map(repr, absent))}", hint=hint)
+
+
+def _doubled(
+    rule: LabelConfig,
+    records: pl.DataFrame,
+    labels: pl.DataFrame,
+    row: int,
+    order: Integers,
+    spans: tuple[Integers, Integers],
+) -> LabelError:
+    first, stop = spans
+    several = int((stop - first > 1).sum())
+    which = ", ".join(
+        f"partition {labels['_partition'][at]} offset {labels['_offset'][at]}"
+        for at in order[first[row] : min(stop[row], first[row] + 2)].tolist()
+    )
+    key = ", ".join(f"{name}={records[name][row]}" for name in rule.on)
+    return LabelError(
+        f"{several:,} records have more than one label; the first is partition {records['_partition'][row]}, "
+        f"offset {records['_offset'][row]} ({key}), with {rule.topic} {which}",
+        hint="add a column to labels.on that tells the records apart, or shorten labels.within",
+    )
+
+
+def _refused(records: pl.DataFrame, missing: NDArray[np.bool_], coverage: LabelCoverage) -> LabelError:
+    row = int(np.argmax(missing))
+    cut = "" if coverage.cut_ms is None else f" (labels were frozen up to {format_time_ms(coverage.cut_ms)})"
+    null = f", {coverage.null:,} of them with a label that is null" if coverage.null else ""
+    return LabelError(
+        f"{coverage.missing:,} of {coverage.records:,} records are due and have no label{null}{cut}; the first is "
+        f"partition {records['_partition'][row]}, offset {records['_offset'][row]}",
+        hint="if that is as it should be, write `missing: exclude` and a `reason:` under labels",
+    )

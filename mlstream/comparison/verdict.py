@@ -1,0 +1,80 @@
+"""Read a verdict off an interval and a margin; correct p-values for how many were asked. Computes no metric."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scipy.special import bdtr
+
+from mlstream.comparison.bootstrap import Estimate
+from mlstream.comparison.result import Verdict
+
+# Differences below this share of the figures are rounding: point values are exact to nine digits.
+NEGLIGIBLE = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict, and why it is none or what is remarkable about it."""
+
+    verdict: Verdict
+    reason: str | None = None
+
+
+def judge(
+    estimate: Estimate, *, higher_is_better: bool, confidence: float, margin: float | None, scale: float
+) -> Judgement:
+    """Equivalent, better, worse or inconclusive.
+
+    Equivalent when the interval at level 1 - 2α lies inside ±margin (two one-sided tests, Schuirmann 1987); else better
+    or worse when the interval at level 1 - α excludes zero; else inconclusive.
+
+    Args:
+        estimate: of the difference to the baseline.
+        higher_is_better: of the metric.
+        confidence: 1 - α.
+        margin: the difference that does not matter, or None when nobody said.
+        scale: the size of the figures themselves.
+    """
+    interval = estimate.interval(confidence)
+    narrower = estimate.interval(2 * confidence - 1)
+    if interval is None or narrower is None:
+        return Judgement("inconclusive", "the two versions differ in fewer than two blocks")
+    if max(map(abs, interval)) <= NEGLIGIBLE * scale:
+        return Judgement("equivalent", "the figures are equal to nine digits")
+    if margin is not None and -margin < narrower[0] and narrower[1] < margin:
+        return Judgement("equivalent")
+    low, high = interval
+    if low > 0 or high < 0:
+        return Judgement("better" if (low > 0) == higher_is_better else "worse")
+    return Judgement("inconclusive", _how_much_more((high - low) / 2, margin, confidence))
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's step-down correction (1979) over those that are not None, in the order given."""
+    asked = sorted((p, at) for at, p in enumerate(p_values) if p is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    running = 0.0
+    for rank, (p, at) in enumerate(asked):
+        running = max(running, min(1.0, p * (len(asked) - rank)))
+        adjusted[at] = running
+    return adjusted
+
+
+def mcnemar(only_own: int, only_other: int) -> float:
+    """McNemar's exact two-sided p-value (1947) of two versions that are right alone that often; 1 when never."""
+    discordant = only_own + only_other
+    if discordant == 0:
+        return 1.0
+    return min(1.0, 2 * float(bdtr(min(only_own, only_other), discordant, 0.5)))
+
+
+def _how_much_more(half_width: float, margin: float | None, confidence: float) -> str:
+    crossing = f"the {confidence * 100:g} % interval holds 0"
+    if margin is None or margin <= 0 or half_width <= margin:
+        return crossing
+    times = (half_width / margin) ** 2
+    amount = f"{times:.1f}" if times < 10 else f"{math.ceil(times):,}"
+    return f"{crossing}; about {amount} times the data would bring its half-width down to the margin"

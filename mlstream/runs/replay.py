@@ -116,7 +116,7 @@ def run(
         found,
         snapshot_id=source.id,
         view_digest=view.digest,
-        schema={name: str(kind) for name, kind in view.schema.items()},
+        schema=dict(view.columns),
     )
     decode_seconds = time.monotonic() - began
     with _alone(home, plan.key):

@@ -1,0 +1,203 @@
+"""A version that fails fails alone; a run that is cut off is seen, and the next one clears up after it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import psutil
+import pytest
+from confluent_kafka import Producer
+
+from mlstream import Connection, Run, open_run, publish, run
+from mlstream.errors import RunError, RunIncomplete
+from mlstream.runs.run import list_runs
+from tests.runs.conftest import ROWS, Shop
+from tests.runs.readers import read_topic, topics
+
+pytestmark = pytest.mark.broker
+HOWS = ("raise", "short", "nan", "over", "exit", "leave", "kill")
+
+
+@pytest.fixture(scope="module")
+def mixed(make_shop: Callable[[str], Shop], orders: str) -> tuple[Shop, Run]:
+    """A shop after a run of one good version among bad ones."""
+    shop = make_shop(orders)
+    bad = {how: {"model": "shop/models.py:Bad", "parameters": {"how": how}} for how in HOWS}
+    early = {"unloaded": {"model": "shop/models.py:Bad", "parameters": {"hwo": "raise"}}}
+    config = shop.config({**bad, **early, "good": {"model": "shop/models.py:Linear"}})
+    return shop, run(config, snapshot=shop.snapshot, connection=shop.connection, home=shop.home)
+
+
+def test_the_good_version_finishes_whatever_becomes_of_the_others(mixed: tuple[Shop, Run]) -> None:
+    shop, done = mixed
+    assert done.status == "partial"
+    assert {name for name, found in done.versions.items() if found.status == "complete"} == {"good"}
+    assert done.predictions("good").collect().height == ROWS
+    assert len(read_topic(shop.connection, str(done.versions["good"].topic))) == ROWS
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "last_line"),
+    [
+        ("raise", r"starts at orders-\w+\[0\]@\d+: predict raised RuntimeError: the model has had", "PredictError"),
+        ("short", r"batch that starts at orders-\w+\[0\]@\d+: predict returned 63 rows for 64 records", "PredictError"),
+        ("nan", r"batch that starts at orders-\w+\[0\]@\d+: score is nan in row \d+ of the batch", "PredictError"),
+        ("over", r"batch that starts at orders-\w+\[0\]@\d+: score is 1\.5 in row \d+ of the batch", "PredictError"),
+        ("exit", r"its process ended by itself with exit code 7", "about to go wrong: exit"),
+        ("leave", r"SystemExit: 0", "SystemExit: 0"),
+        ("kill", r"its process was ended by SIGKILL", "about to go wrong: kill"),
+        ("unloaded", r"Bad\(how.* cannot be called with the parameters hwo", "VersionLoadError"),
+    ],
+)  # fmt: skip
+def test_a_failure_names_what_happened_and_its_log(
+    mixed: tuple[Shop, Run], how: str, error: str, last_line: str
+) -> None:
+    _, done = mixed
+    found = done.versions[how]
+    assert found.status == "failed"
+    assert found.error is not None
+    assert re.search(error, found.error)
+    assert last_line in found.log_tail[-1]
+    assert last_line in found.log.read_text()
+    assert found.measured is None
+    with pytest.raises(RunIncomplete, match=rf"version {how} failed: "):
+        done.predictions(how)
+
+
+def test_the_error_of_the_run_names_every_failed_version_and_its_log(mixed: tuple[Shop, Run]) -> None:
+    _, done = mixed
+    with pytest.raises(RunError, match=r"8 of 9 versions failed") as caught:
+        done.check()
+    for how in (*HOWS, "unloaded"):
+        assert f"version {how} failed: " in caught.value.message
+        assert str(done.versions[how].log) in caught.value.message
+    assert "version good" not in caught.value.message
+
+
+def test_the_topics_of_failed_versions_are_gone(mixed: tuple[Shop, Run]) -> None:
+    shop, done = mixed
+    there = topics(shop.connection)
+    assert not [name for name in there if name.endswith(done.id[:12]) and ".good." not in name]
+    assert all(found.topic is None for found in done.versions.values() if found.status == "failed")
+
+
+def test_a_failed_run_is_not_taken_for_the_answer(shop: Shop) -> None:
+    config = shop.config({"v1": {"model": "shop/models.py:Bad", "parameters": {"how": "raise"}}})
+
+    def once() -> Run:
+        return run(config, snapshot=shop.snapshot, connection=shop.connection, home=shop.home)
+
+    first, second = once(), once()
+    assert (first.status, second.status) == ("failed", "failed")
+    assert (first.attempt, second.attempt) == (1, 2)
+
+
+def test_records_that_were_aborted_are_neither_scored_nor_missed(
+    make_shop: Callable[[str], Shop], broker: Connection, topic: str
+) -> None:
+    publish(topic, pl.DataFrame({"value": ['{"x": 0.5, "n": 1, "s": "a"}'] * 10}), partitions=1, connection=broker)
+    producer = Producer({"bootstrap.servers": broker.servers, "transactional.id": topic, "linger.ms": 0})
+    producer.init_transactions(10)
+    for number, end in enumerate(["abort", "commit", "abort", "commit", "abort"]):
+        producer.begin_transaction()
+        for _ in range(7):
+            producer.produce(topic, json.dumps({"x": number / 3, "n": number, "s": end}), partition=0)
+        producer.flush(10)
+        (producer.abort_transaction if end == "abort" else producer.commit_transaction)(10)
+    shop = make_shop(topic)
+    config = shop.config({"v1": {"model": "shop/models.py:Linear"}}, batch_rows=4)
+    done = run(config, snapshot=shop.snapshot, connection=shop.connection, home=shop.home)
+    expected = [*range(10), *range(18, 25), *range(34, 41)]  # a marker follows each transaction
+    records = read_topic(shop.connection, str(done.versions["v1"].topic))
+    assert [record.json["source_offset"] for record in records] == expected
+    assert done.predictions("v1").collect()["source_offset"].to_list() == expected
+    assert done.input.ranges[0].stop == 50
+
+
+@pytest.fixture
+def started(shop: Shop, tmp_path: Path) -> tuple[Shop, subprocess.Popen[str], Path]:
+    """A run on the command line whose second version waits for a file, once it has begun to score."""
+    gate = tmp_path / "gate"
+    shop.config(
+        {
+            "v1": {"model": "shop/models.py:Linear"},
+            "v2": {"model": "shop/models.py:Waits", "parameters": {"file": str(gate)}},
+        }
+    )
+    config = shop.root / "configs" / "shop.yaml"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mlstream.cli.main", "run", str(config), "--snapshot", shop.snapshot],
+        env={**os.environ, "MLSTREAM_HOME": str(shop.home.path), "MLSTREAM_BOOTSTRAP_SERVERS": shop.connection.servers},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    parent = psutil.Process(process.pid)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        # v1 has ended, so v2 has all it needs and is on its way or waiting
+        if list(shop.home.runs.glob("*/v2.log")) and len(parent.children()) == 1:
+            break
+        time.sleep(0.05)
+    return shop, process, gate
+
+
+def gone(pids: list[int], within_s: float) -> bool:
+    deadline = time.monotonic() + within_s
+    while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
+def test_a_run_that_is_cut_off_is_incomplete_and_the_next_one_clears_up(
+    started: tuple[Shop, subprocess.Popen[str], Path], number: signal.Signals
+) -> None:
+    shop, process, gate = started
+    workers = [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
+    assert workers
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == (130 if number == signal.SIGINT else -number)
+    assert gone(workers, within_s=10)
+    if number == signal.SIGINT:
+        assert out == ""
+        assert err.endswith("interrupted\n")
+    first = open_run(home=shop.home)
+    assert first.status == "incomplete"
+    with pytest.raises(RunIncomplete, match=r"was cut off; run it again"):
+        first.check()
+    with pytest.raises(RunIncomplete, match=r"version v1 was cut off; run it again"):
+        first.predictions("v1")
+    left = {str(found.topic) for found in first.versions.values()}
+    assert left <= topics(shop.connection)
+
+    gate.touch()
+    second = run(first.config, snapshot=shop.snapshot, connection=shop.connection, home=shop.home)
+    assert (second.status, second.key, second.attempt) == ("complete", first.key, 2)
+    assert left.isdisjoint(topics(shop.connection))
+    assert [found.status for found in list_runs(shop.home)] == ["complete", "incomplete"]
+
+
+def test_the_same_run_is_not_computed_by_two_processes_at_once(
+    started: tuple[Shop, subprocess.Popen[str], Path],
+) -> None:
+    shop, process, gate = started
+    config = open_run(home=shop.home).config
+    with pytest.raises(RunError, match=r"the same run is being computed by another process; wait for it"):
+        run(config, snapshot=shop.snapshot, connection=shop.connection, home=shop.home)
+    gate.touch()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "complete" in out

@@ -75,8 +75,10 @@ def consume(
         found: dict[int, list[Record]] = {partition: [] for partition in partitions}
         consumer.assign([TopicPartition(topic, partition, 0) for partition in found])
         waiting = set(found)
+        deadline = time.monotonic() + 20
         while waiting:
-            for message in consumer.consume(1000, timeout=20.0):
+            assert time.monotonic() < deadline, f"no end of {topic} {waiting}"
+            for message in consumer.consume(1000, timeout=0.05):
                 if message.error() is not None:
                     assert message.error().name() == "_PARTITION_EOF", message.error()
                     waiting.discard(message.partition())

@@ -1,4 +1,4 @@
-"""The canonical encoding of stream records, and the digests over it. Touches columns only; the format is docs/format.md.
+"""The canonical encoding of stream records, and the digests over it. Touches columns only; docs/format.md explains it.
 
 Everything is little-endian. Two byte streams are made of a run of rows, one item a row, nothing between them:
 
@@ -102,7 +102,7 @@ def positions_of(rows: pa.RecordBatch) -> memoryview:
     out = np.empty(rows.num_rows, dtype=POSITION)
     out["offset"] = rows.column("offset").to_numpy(zero_copy_only=False)
     out["timestamp_type"] = rows.column("timestamp_type").to_numpy(zero_copy_only=False)
-    return memoryview(out.view(np.uint8))
+    return out.view(np.uint8).data
 
 
 def payloads_of(rows: pa.RecordBatch) -> memoryview:
@@ -116,7 +116,7 @@ def payloads_of(rows: pa.RecordBatch) -> memoryview:
     ends = np.asarray(headers.offsets.to_numpy(), dtype=np.int32) - np.int32(first)
     out = np.empty(20 * len(rows) + _size(key) + _size(value) + 8 * len(pairs) + _size(name) + _size(content), np.uint8)
     used = _write_payloads(out, timestamps, *_binary(key), *_binary(value), ends, *_binary(name), *_binary(content))
-    return memoryview(out[:used])
+    return out[:used].data
 
 
 def _size(column: pa.BinaryArray) -> int:
@@ -152,7 +152,7 @@ def _put32(out: Bytes, at: np.uint64, number: int) -> np.uint64:
 @numba.njit(nogil=True, cache=True, inline="always")  # type: ignore[untyped-decorator]
 def _put_bytes(out: Bytes, at: np.uint64, offsets: Ints, data: Bytes, nulls: Bytes, row: int) -> np.uint64:
     if nulls.size > 0 and nulls[row] != 0:
-        return _put32(out, at, -1)
+        return _put32(out, at, -1)  # type: ignore[no-any-return]
     start = np.uint64(offsets[row])
     length = np.uint64(offsets[row + 1]) - start
     at = _put32(out, at, np.int64(length))

@@ -22,59 +22,22 @@ from pathlib import Path
 import pyarrow as pa
 
 from mlstream import __version__
-from mlstream.broker.admin import topic_config
 from mlstream.broker.client import Client
 from mlstream.broker.connection import Connection, find_connection
-from mlstream.broker.offsets import Bounds, bounds, resolve
-from mlstream.errors import (
-    BrokerRefused,
-    IntegrityError,
-    NameTaken,
-    OffsetOutOfRange,
-    TopicChanged,
-    UnknownPartition,
-    UnknownTopic,
-    UsageError,
-)
+from mlstream.errors import IntegrityError, NameTaken, UsageError
 from mlstream.home import Home, find_home
 from mlstream.naming import check_snapshot_name
 from mlstream.ranges import PartitionRange, Position, TopicSelection, parse_position, parse_topic
-from mlstream.snapshots.copying import Copied, Progress, changed, copy
-from mlstream.snapshots.cuts import Cut, CutPartition, CutStream, Gaps
+from mlstream.snapshots.copying import Copied, Progress, copy
+from mlstream.snapshots.cuts import Cut, CutPartition, CutStream
+from mlstream.snapshots.fixing import Fixed, ask_again, fix, reusable_topics
 from mlstream.snapshots.index import Holding, remember
-from mlstream.snapshots.manifest import Content, StreamContent, parse_content, partition_content
+from mlstream.snapshots.manifest import parse_content
 from mlstream.snapshots.plan import plan_partition
-from mlstream.snapshots.reuse import Reuse, find_reuse, objects_are_there
+from mlstream.snapshots.reuse import Reuse, find_reuse
+from mlstream.snapshots.sealing import publication_of, put_together
 from mlstream.snapshots.snapshot import Snapshot, open_snapshot
-from mlstream.snapshots.storage import (
-    Storage,
-    StoredObject,
-    StoredPartition,
-    StoredStream,
-    check_storage,
-    parse_storage,
-)
-from mlstream.snapshots.store import Publication, Store, publish
-
-
-@dataclass(frozen=True, slots=True)
-class Fixed:
-    """The cut: what is frozen, and what the cluster said when it was fixed.
-
-    Attributes:
-        ranges: in order of topic and partition.
-        topic_ids: topic → id.
-        policies: topic → cleanup.policy; None where it could not be read.
-        kept: (topic, partition) → the broker's bounds.
-    """
-
-    cluster_id: str
-    ranges: tuple[PartitionRange, ...]
-    topic_ids: dict[str, str]
-    policies: dict[str, str | None]
-    kept: dict[tuple[str, int], Bounds]
-    created_at_ms: int
-    cut_ms: int
+from mlstream.snapshots.store import Store, publish
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,14 +145,14 @@ def freeze(
             progress=progress,
         )
         # 6. ask again
-        doubtful = _ask_again(client, fixed, copies, allow_partial=allow_partial)
-        content, storage = _put_together(fixed, copies, reuse.objects, complete=not doubtful)
+        doubtful = ask_again(client, fixed, copies, allow_partial=allow_partial)
+        content, storage = put_together(fixed, copies, reuse.objects, complete=not doubtful)
         cut = _cut(client, name, fixed, copies, seconds=time.monotonic() - began)
         if taken is not None and taken != content.id:
             raise _name_taken(name, taken)
         # 7. publish
         staged_objects = {digest: path for found in copies for digest, path in found.assembled.staged.items()}
-        publication = _publication(store, name, content, storage, cut, staged_objects)
+        publication = publication_of(store, name, content, storage, cut, staged_objects)
         publish(store, publication, staged=staged)
         if content.complete:
             _remember(store, content.id, fixed, copies, reuse, staged)
@@ -206,60 +169,6 @@ def freeze(
             if digest in publication.objects
         ),
     )
-
-
-def fix(client: Client, selections: Sequence[TopicSelection], *, allow_partial: bool = False) -> Fixed:
-    """The cut: ranges of offsets, and all that must be known of the cluster at that moment.
-
-    With `allow_partial` a range may start at offsets that have expired.
-    """
-    created_at_ms = time.time_ns() // 1_000_000
-    began = time.monotonic()
-    ranges = tuple(sorted(_resolve_expired(client, selections) if allow_partial else resolve(client, selections)))
-    topics = sorted({found.topic for found in ranges})
-    kept = {
-        (topic, part): found
-        for topic in topics
-        for part, found in bounds(client, topic, [r.partition for r in ranges if r.topic == topic]).items()
-    }
-    topic_ids = {topic: client.topic(topic).topic_id for topic in topics}
-    cut_ms = round((time.monotonic() - began) * 1000)
-    policies = {topic: _policy(client, topic) for topic in topics}
-    return Fixed(client.cluster_id, ranges, topic_ids, policies, kept, created_at_ms, cut_ms)
-
-
-def reusable_topics(fixed: Fixed) -> dict[str, str]:
-    """Topics whose records never change once they are there, and their ids."""
-    return {
-        topic: topic_id
-        for topic, topic_id in fixed.topic_ids.items()
-        if topic_id and fixed.policies[topic] is not None and "compact" not in str(fixed.policies[topic])
-    }
-
-
-def _resolve_expired(client: Client, selections: Sequence[TopicSelection]) -> list[PartitionRange]:
-    """`resolve`, where offsets that have expired may be asked for: they are in the range, and copying finds them gone."""
-    ranges: list[PartitionRange] = []
-    for asked in selections:
-        offset = asked.start.offset
-        kept = {} if offset is None else bounds(client, asked.topic, asked.partitions)
-        expired = tuple(part for part, found in kept.items() if offset is not None and offset < found.log_start)
-        rest = tuple(part for part in kept if part not in expired)
-        if offset is None or not expired:
-            ranges += resolve(client, [asked])
-            continue
-        there = resolve(client, [TopicSelection(asked.topic, expired, stop=asked.stop)])
-        ranges += [PartitionRange(asked.topic, r.partition, min(offset, r.stop), r.stop) for r in there]
-        if rest:
-            ranges += resolve(client, [TopicSelection(asked.topic, rest, asked.start, asked.stop)])
-    return ranges
-
-
-def _policy(client: Client, topic: str) -> str | None:
-    try:
-        return topic_config(client, topic).get("cleanup.policy")
-    except BrokerRefused:  # reading it may be forbidden where reading records is not
-        return None
 
 
 def _taken(store: Store, name: str, fixed: Fixed) -> str | None:
@@ -291,110 +200,6 @@ def _name_taken(name: str, snapshot_id: str) -> NameTaken:
     )
 
 
-def _ask_again(client: Client, fixed: Fixed, copies: Sequence[Copied], *, allow_partial: bool) -> bool:
-    """Check that the topics are the same and that nothing expired unseen; True when a partial copy is in doubt."""
-    doubtful = any(found.missing for found in copies)
-    for topic, topic_id in fixed.topic_ids.items():
-        mine = [found for found in copies if found.plan.wanted.topic == topic]
-        try:
-            if client.topic(topic).topic_id != topic_id:
-                raise changed(topic)
-            now = bounds(client, topic, [found.plan.wanted.partition for found in mine])
-        except (UnknownTopic, UnknownPartition) as exc:
-            if not allow_partial:
-                raise TopicChanged(
-                    f"topic {topic}: it, or a partition of it, was deleted while it was copied",
-                    hint="nothing was kept; --allow-partial keeps what had been read",
-                    topic=topic,
-                ) from exc
-            continue
-        for found in mine:
-            wanted = found.plan.wanted
-            log_start = now[wanted.partition].log_start
-            # A gap is loss only where the log start has passed it; else it is compaction, an abort or a marker.
-            if log_start > wanted.start and _gaps(found).other > 0 and not found.missing:
-                if not allow_partial:
-                    raise OffsetOutOfRange(
-                        f"{wanted.topic}[{wanted.partition}]: records expired while they were copied; "
-                        f"the broker keeps {log_start} onward now",
-                        hint=f"use --from {log_start}, or --allow-partial",
-                        topic=topic,
-                        partition=wanted.partition,
-                        log_start=log_start,
-                    )
-                doubtful = True
-    return doubtful
-
-
-def _gaps(found: Copied) -> Gaps:
-    wanted, done = found.plan.wanted, found.assembled
-    lost = sum(stop - start for start, stop in found.missing)
-    fetched = found.fetched_offsets
-    return Gaps(
-        control=found.control,
-        aborted=found.aborted,
-        earlier=len(wanted) - fetched - lost - done.reused,
-        other=fetched - done.fetched - found.control - found.aborted,
-    )
-
-
-def _put_together(
-    fixed: Fixed, copies: Sequence[Copied], known: dict[str, StoredObject], *, complete: bool
-) -> tuple[Content, Storage]:
-    streams, stored, objects = [], [], dict(known)
-    for found in copies:
-        objects.update(found.assembled.sizes)
-    for topic, topic_id in fixed.topic_ids.items():
-        mine = [found for found in copies if found.plan.wanted.topic == topic]
-        partitions = [
-            partition_content(
-                found.plan.wanted.partition,
-                found.plan.wanted.start,
-                found.plan.wanted.stop,
-                cells=[cell.cell for cell in found.assembled.cells],
-                groups=found.assembled.groups,
-                missing=found.missing,
-            )
-            for found in mine
-        ]
-        streams.append(StreamContent(fixed.cluster_id, topic, topic_id, tuple(partitions)))
-        stored.append(
-            StoredStream(
-                fixed.cluster_id,
-                topic,
-                tuple(StoredPartition(f.plan.wanted.partition, f.assembled.cells, f.assembled.groups) for f in mine),
-            )
-        )
-    used = {piece.object for stream in stored for part in stream.partitions for c in part.cells for piece in c.pieces}
-    storage = Storage(tuple(stored), {digest: objects[digest] for digest in sorted(used)})
-    return Content(tuple(streams), complete=complete), storage
-
-
-def _publication(
-    store: Store, name: str, content: Content, storage: Storage, cut: Cut, staged: dict[str, Path]
-) -> Publication:
-    """What to publish. Content that the store holds whole keeps the objects that it has."""
-    snapshot_id = content.id
-    check_storage(storage, content, snapshot_id)
-    document = storage.to_bytes(snapshot_id)
-    try:
-        before = parse_storage(store.read(store.storage(snapshot_id)), snapshot_id)
-        check_storage(before, content, snapshot_id)
-        if store.manifest(snapshot_id).exists() and objects_are_there(store, before):
-            document, staged = store.read(store.storage(snapshot_id)), {}
-    except IntegrityError:
-        pass  # not there, or damaged: the new one takes its place
-    return Publication(
-        snapshot_id=snapshot_id,
-        name=name,
-        objects=staged,
-        manifest=content.to_bytes(),
-        storage=document,
-        cut=cut.to_bytes(snapshot_id),
-        created_at_ms=cut.created_at_ms,
-    )
-
-
 def _cut(client: Client, name: str, fixed: Fixed, copies: Sequence[Copied], *, seconds: float) -> Cut:
     def partitions(topic: str) -> Iterable[CutPartition]:
         for found in copies:
@@ -407,7 +212,7 @@ def _cut(client: Client, name: str, fixed: Fixed, copies: Sequence[Copied], *, s
                     kept.last_stable,
                     kept.high_watermark,
                     found.leader_epochs,
-                    _gaps(found),
+                    found.gaps,
                     fetched=found.assembled.fetched,
                     reused=found.assembled.reused,
                 )

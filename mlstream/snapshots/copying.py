@@ -15,6 +15,7 @@ from mlstream.broker.offsets import bounds
 from mlstream.errors import BrokerError, OffsetOutOfRange, TopicChanged, UnknownPartition, UnknownTopic
 from mlstream.ranges import PartitionRange
 from mlstream.snapshots.assemble import Assembled, PartitionAssembler
+from mlstream.snapshots.cuts import Gaps
 from mlstream.snapshots.pipeline import Pipeline
 from mlstream.snapshots.plan import PartitionPlan
 from mlstream.snapshots.store import Store
@@ -57,6 +58,18 @@ class Copied:
         lost = sum(stop - start for start, stop in self.missing)
         return sum(len(part) for part in self.plan.fetches()) - lost
 
+    @property
+    def gaps(self) -> Gaps:
+        """Offsets without a record, by cause."""
+        lost = sum(stop - start for start, stop in self.missing)
+        fetched = self.fetched_offsets
+        return Gaps(
+            control=self.control,
+            aborted=self.aborted,
+            earlier=len(self.plan.wanted) - fetched - lost - self.assembled.reused,
+            other=fetched - self.assembled.fetched - self.control - self.aborted,
+        )
+
 
 def copy(
     client: Client,
@@ -91,7 +104,9 @@ def copy(
         while ranges := [found.left[0] for found in copies.values() if found.left]:
             # One range of each partition at a time: holes between parts that the store has are rare.
             try:
-                for block in read(client, ranges, topic_ids=topic_ids, partition_max_bytes=FETCH_BYTES, buffer_bytes=BUFFER_BYTES):
+                for block in read(
+                    client, ranges, topic_ids=topic_ids, partition_max_bytes=FETCH_BYTES, buffer_bytes=BUFFER_BYTES
+                ):
                     copies[block.topic, block.partition].take(block)
                     _relieve(copies.values())
                     if progress is not None:

@@ -57,7 +57,7 @@ class Groups:
             self._hash(rows)
 
     def end_cell(self, cell: GrowingCell, hand_over: Callable[[], None]) -> None:
-        """The cell is complete; `hand_over` submits those of its rows that still wait, and is called if that matters."""
+        """The cell is complete; `hand_over` submits rows of it that still wait, and is called if that matters."""
         if self._lead is not cell:
             return
         self._lead = None

@@ -3,7 +3,7 @@
     index/streams/CLUSTER/TOPIC-ID/PARTITION/SNAPSHOT.json
 
 One small file for each partition of each snapshot: where its range starts, and the last record's offset and leader
-epoch, by which a later freeze finds out whether the log is still the one that was copied. Losing the index costs a copy.
+epoch, by which a later freeze finds out whether the log is still the one that was copied. Losing it costs a copy.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tokens of JSON records → Arrow columns of pinned types. A value that does not fit its type is a fault of its record."""
+"""Tokens of JSON records → Arrow columns of pinned types. A value that does not fit is a fault of its record."""
 
 from __future__ import annotations
 
@@ -111,10 +111,7 @@ class _Reader:
         return pc.if_else(pa.array(~null), values, pa.scalar(None, TYPES[kind]))
 
     def _is(self, *kinds: int) -> Mask:
-        found = self._kinds == kinds[0]
-        for kind in kinds[1:]:
-            found |= self._kinds == kind
-        return found
+        return np.isin(self._kinds, kinds)
 
     def _integers(self) -> tuple[npt.NDArray[np.int64], Mask]:
         values = np.zeros(len(self._kinds), np.int64)
@@ -228,5 +225,3 @@ def _parse_time(text: str) -> int:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return (moment - _EPOCH) // timedelta(milliseconds=1)
-
-

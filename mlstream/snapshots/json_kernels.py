@@ -69,7 +69,7 @@ _inlined = numba.njit(nogil=True, cache=True, inline="always")
 
 @_inlined  # type: ignore[untyped-decorator]
 def _at(data: Bytes, at: int) -> int:
-    return data[np.uint64(at)]  # type: ignore[no-any-return]
+    return np.int64(data[np.uint64(at)])  # type: ignore[return-value]  # wide, so that sums with it are signed
 
 
 @_njit  # type: ignore[untyped-decorator]
@@ -402,7 +402,7 @@ def integers(
         value = np.int64(0)
         fits = True
         for i in range(at, stops[row]):
-            digit = np.int64(_at(data, i)) - _ZERO
+            digit = _at(data, i) - _ZERO
             if value < -922337203685477580 or (value == -922337203685477580 and digit > 8):
                 fits = False
                 break
@@ -439,7 +439,7 @@ def texts(
 def _hex4(data: Bytes, at: int) -> int:
     number = 0
     for i in range(4):
-        char = np.int64(_at(data, at + i))
+        char = _at(data, at + i)
         if char <= 0x39:
             digit = char - 0x30
         elif char <= 0x46:
@@ -463,10 +463,10 @@ def strings(
             stop = np.int64(stops[row]) - 1
             begin = to
             while at < stop:
-                char = np.int64(_at(data, at))
+                char = _at(data, at)
                 at += 1
                 if char == _BACKSLASH:
-                    char = np.int64(_at(data, at))
+                    char = _at(data, at)
                     at += 1
                     if char == 0x75:
                         code = _hex4(data, at)

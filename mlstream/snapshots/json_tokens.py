@@ -130,7 +130,18 @@ def tokenise(values: pa.BinaryArray, names: Names) -> Tokens:
     row = 0
     while True:
         row, start, stop = kernels.tokenise(
-            data, offsets, names.text, names.ends, names.numbers, names.closed, row, kinds, starts, stops, faults, fault_at
+            data,
+            offsets,
+            names.text,
+            names.ends,
+            names.numbers,
+            names.closed,
+            row,
+            kinds,
+            starts,
+            stops,
+            faults,
+            fault_at,
         )
         if row == rows:
             return Tokens(data, offsets, kinds, starts, stops, faults, fault_at)

@@ -55,7 +55,7 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class PlannedCell:
-    """One cell's part of the range. `exact` is the stored cell that is just that part, and there are no `parts` then."""
+    """One cell's part of the range. `exact` is the stored cell that is just that part; there are no `parts` then."""
 
     start: int
     stop: int

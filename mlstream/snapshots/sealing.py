@@ -1,0 +1,89 @@
+"""Copied partitions → the documents of a snapshot, ready to be published. Writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mlstream.errors import IntegrityError
+from mlstream.snapshots.copying import Copied
+from mlstream.snapshots.cuts import Cut
+from mlstream.snapshots.fixing import Fixed
+from mlstream.snapshots.manifest import Content, StreamContent, partition_content
+from mlstream.snapshots.reuse import objects_are_there
+from mlstream.snapshots.storage import (
+    Storage,
+    StoredObject,
+    StoredPartition,
+    StoredStream,
+    check_storage,
+    parse_storage,
+)
+from mlstream.snapshots.store import Publication, Store
+
+
+def put_together(
+    fixed: Fixed, copies: Sequence[Copied], known: dict[str, StoredObject], *, complete: bool
+) -> tuple[Content, Storage]:
+    """Content and storage map of what was copied.
+
+    Args:
+        known: the objects of earlier snapshots that the copies may use.
+        complete: whether everything that was asked for is there.
+    """
+    streams, stored, objects = [], [], dict(known)
+    for found in copies:
+        objects.update(found.assembled.sizes)
+    for topic, topic_id in fixed.topic_ids.items():
+        mine = [found for found in copies if found.plan.wanted.topic == topic]
+        partitions = [
+            partition_content(
+                found.plan.wanted.partition,
+                found.plan.wanted.start,
+                found.plan.wanted.stop,
+                cells=[cell.cell for cell in found.assembled.cells],
+                groups=found.assembled.groups,
+                missing=found.missing,
+            )
+            for found in mine
+        ]
+        streams.append(StreamContent(fixed.cluster_id, topic, topic_id, tuple(partitions)))
+        stored.append(
+            StoredStream(
+                fixed.cluster_id,
+                topic,
+                tuple(StoredPartition(f.plan.wanted.partition, f.assembled.cells, f.assembled.groups) for f in mine),
+            )
+        )
+    used = {piece.object for stream in stored for part in stream.partitions for c in part.cells for piece in c.pieces}
+    storage = Storage(tuple(stored), {digest: objects[digest] for digest in sorted(used)})
+    return Content(tuple(streams), complete=complete), storage
+
+
+def publication_of(
+    store: Store, name: str, content: Content, storage: Storage, cut: Cut, staged: dict[str, Path]
+) -> Publication:
+    """What to publish. Content that the store holds whole keeps the objects that it has.
+
+    Raises:
+        IntegrityError: cells and digests do not add up; nothing wrong is ever published.
+    """
+    snapshot_id = content.id
+    check_storage(storage, content, snapshot_id)
+    document = storage.to_bytes(snapshot_id)
+    try:
+        before = parse_storage(store.read(store.storage(snapshot_id)), snapshot_id)
+        check_storage(before, content, snapshot_id)
+        if store.manifest(snapshot_id).exists() and objects_are_there(store, before):
+            document, staged = store.read(store.storage(snapshot_id)), {}
+    except IntegrityError:
+        pass  # not there, or damaged: the new one takes its place
+    return Publication(
+        snapshot_id=snapshot_id,
+        name=name,
+        objects=staged,
+        manifest=content.to_bytes(),
+        storage=document,
+        cut=cut.to_bytes(snapshot_id),
+        created_at_ms=cut.created_at_ms,
+    )

@@ -15,7 +15,7 @@ from mlstream.broker.client import Client
 from mlstream.broker.connection import Connection, find_connection
 from mlstream.errors import UnknownTopic, UsageError
 from mlstream.home import Home, find_home
-from mlstream.streams.write import StreamWriter
+from mlstream.streams.write import StreamWriter, check_codec
 from mlstream.wire.columns import HEADERS, SCHEMA, Ints
 from mlstream.wire.partition import murmur2_partitions
 
@@ -58,12 +58,14 @@ def publish(
         codec: none, gzip, snappy, lz4 or zstd.
 
     Raises:
-        UsageError: a column is unknown, is missing or has another type; a partition that the topic does not have.
+        UsageError: a column is unknown, is missing or has another type; a partition that the topic does not have; an
+            unknown codec.
         UnknownTopic: the topic does not exist and `partitions` is not given.
         TopicExists: it exists with another number of partitions.
         BrokerError: the broker cannot be reached or refuses.
     """
     started = time.monotonic()
+    check_codec(codec)
     rows = _checked(frame)
     if connection is None:
         connection = find_connection(home if isinstance(home, Home) else find_home(home))
@@ -120,9 +122,7 @@ def _checked(frame: pl.DataFrame) -> pl.DataFrame:
         wanted.append(pl.lit(now_ms).cast(pl.Datetime("ms", "UTC")).alias("timestamp"))
     if "partition" in frame.columns:
         if not frame["partition"].dtype.is_integer() or frame["partition"].null_count():
-            raise UsageError(
-                "column 'partition' is not made of integers", hint="leave it out to spread the rows by key"
-            )
+            raise UsageError("column 'partition' is not all integers", hint="leave it out to spread the rows by key")
         wanted.append(pl.col("partition"))
     if "headers" in frame.columns:
         try:

@@ -23,6 +23,7 @@ from mlstream.broker.client import Client
 from mlstream.broker.produce import STALL_S, Appended, Producer
 from mlstream.errors import BrokerRefused, UnknownPartition, UsageError, WireError
 from mlstream.wire.encode import encode, split_rows
+from mlstream.wire.layout import CODECS
 
 Columns: TypeAlias = pa.RecordBatch | pa.Table
 
@@ -64,6 +65,7 @@ class StreamWriter:
         stall_s: how long a batch may take, while leaders move or brokers restart.
 
     Raises:
+        UsageError: the codec is unknown.
         UnknownTopic: the topic does not exist.
         BrokerRefused: writing idempotently is not allowed.
     """
@@ -81,7 +83,7 @@ class StreamWriter:
         stall_s: float = STALL_S,
     ) -> None:
         self.topic = client.topic(topic)
-        self._codec = codec
+        self._codec = check_codec(codec)
         self._batch_rows = batch_rows
         self._batch_bytes = min(batch_bytes, _max_batch_bytes(client, topic))
         self._buffer_bytes = buffer_bytes
@@ -234,6 +236,17 @@ class StreamWriter:
             self._pending_bytes -= job.size_bytes
             self._pending_batches -= 1
             self._changed.notify_all()
+
+
+def check_codec(codec: str) -> str:
+    """Return `codec` if records can be compressed with it.
+
+    Raises:
+        UsageError: when it is unknown.
+    """
+    if codec not in CODECS:
+        raise UsageError(f"codec {codec!r} is not known", hint=f"use one of {', '.join(CODECS)}")
+    return codec
 
 
 def _slices(columns: pa.Table, max_bytes: int, max_rows: int) -> Iterator[pa.Table]:

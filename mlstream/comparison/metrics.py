@@ -186,7 +186,8 @@ class R2:
     def undefined(self, truth: Truth, answer: Answer) -> str | None:
         if len(truth) < 2:
             return "it needs two labelled records"
-        return "all labels are equal" if np.ptp(truth.values) == 0 else None
+        # Not even their squares differ from nothing below 1e-150.
+        return "all labels are equal" if np.ptp(truth.values) < 1e-150 else None
 
     def point(self, truth: Truth, answer: Answer, total: Floats) -> float:
         return float(self.value(total))

@@ -25,7 +25,7 @@ def add(values: Floats, block: Integers, blocks: int) -> Floats:
 
     Every value is written as a fixed-point number of two words, each short enough that a sum of all of them is an exact
     integer in float64. So the result is the same bit for bit however the records are ordered or partitioned, and is off
-    by at most 2**-56 of the largest value a record (for 10 million records).
+    by at most 2**-56 of the largest value a record (for 10 million records; values below 1e-250 count for nothing).
 
     Args:
         values: (n,), finite.

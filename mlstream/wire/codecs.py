@@ -12,9 +12,6 @@ from __future__ import annotations
 import struct
 
 import cramjam
-import numpy as np
-
-from mlstream.wire.columns import Bytes
 
 NONE, GZIP, SNAPPY, LZ4, ZSTD = range(5)
 
@@ -29,7 +26,7 @@ _LZ4_BLOCK_BYTES = 64 * 1024
 _LZ4_STORED = 0x80000000
 
 
-def decompress_into(codec: int, source: memoryview, out: Bytes) -> int:
+def decompress_into(codec: int, source: memoryview, out: memoryview) -> int:
     """Decompress all of `source` to the front of `out`; returns the size in bytes.
 
     Raises:
@@ -47,7 +44,7 @@ def decompress_into(codec: int, source: memoryview, out: Bytes) -> int:
         raise ValueError(str(exc)) from exc
 
 
-def compress(codec: int, plain: Bytes, *, level: int) -> bytes:
+def compress(codec: int, plain: memoryview, *, level: int) -> bytes:
     """`plain` compressed; `level` is for gzip and zstd."""
     if codec == GZIP:
         return bytes(cramjam.gzip.compress(plain, level=level))
@@ -58,7 +55,7 @@ def compress(codec: int, plain: Bytes, *, level: int) -> bytes:
     return bytes(cramjam.zstd.compress(plain, level=level))
 
 
-def _unsnappy_into(source: memoryview, out: Bytes) -> int:
+def _unsnappy_into(source: memoryview, out: memoryview) -> int:
     if bytes(source[:8]) != _XERIAL_MAGIC:
         return int(cramjam.snappy.decompress_raw_into(source, out))
     at, written, size = 16, 0, len(source)
@@ -76,7 +73,7 @@ def _unsnappy_into(source: memoryview, out: Bytes) -> int:
     return written
 
 
-def _snappy(plain: Bytes) -> bytes:
+def _snappy(plain: memoryview) -> bytes:
     pieces = [_XERIAL_HEADER]
     for at in range(0, len(plain), _XERIAL_BLOCK_BYTES):
         block = bytes(cramjam.snappy.compress_raw(plain[at : at + _XERIAL_BLOCK_BYTES]))
@@ -84,15 +81,15 @@ def _snappy(plain: Bytes) -> bytes:
     return b"".join(pieces)
 
 
-def _lz4(plain: Bytes) -> bytes:
+def _lz4(plain: memoryview) -> bytes:
     # The frame that cramjam writes has linked blocks, which brokers refuse: frame its blocks here.
-    pieces = [_LZ4_HEADER]
+    pieces: list[bytes | memoryview] = [_LZ4_HEADER]
     for at in range(0, len(plain), _LZ4_BLOCK_BYTES):
         block = plain[at : at + _LZ4_BLOCK_BYTES]
         packed = bytes(cramjam.lz4.compress_block(block, store_size=False))
         if len(packed) < len(block):
             pieces += (struct.pack("<I", len(packed)), packed)
         else:
-            pieces += (struct.pack("<I", len(block) | _LZ4_STORED), block.tobytes())
+            pieces += (struct.pack("<I", len(block) | _LZ4_STORED), block)
     pieces.append(bytes(4))
     return b"".join(pieces)

@@ -1,8 +1,9 @@
-"""The columns that records become: their types, and Arrow arrays over the buffers that the kernels filled. Parses nothing."""
+"""The columns that records become: their types, and Arrow arrays over buffers that the kernels fill. Parses nothing."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -31,11 +32,19 @@ LOG_APPEND_TIME = 1
 Bytes = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int32]
 Longs = npt.NDArray[np.int64]
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+def make_room(size: int, kind: type[Scalar]) -> npt.NDArray[Scalar]:
+    """Uninitialised room in Arrow's memory pool, which keeps its pages: fresh ones cost as much as filling them."""
+    if size == 0:
+        return np.empty(0, kind)
+    return np.frombuffer(pa.allocate_buffer(size * np.dtype(kind).itemsize), kind)
 
 
 @dataclass(frozen=True, slots=True)
 class Binaries:
-    """Buffers of one binary column: `ends` are Arrow's offsets (rows + 1 of them), `valid` is a bitmap with `nulls` zeros."""
+    """Buffers of a binary column: `ends` are Arrow's offsets; `valid` is a bitmap, and `nulls` counts its zeros."""
 
     ends: Ints
     data: Bytes

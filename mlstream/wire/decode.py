@@ -3,52 +3,49 @@
 The steps, for the complete batches of one fetch response:
 1. walk the headers;
 2. check each batch's CRC-32C;
-3. decompress what is compressed, all of it into one buffer that is capped;
+3. decompress what is compressed, one batch after the other, into one buffer;
 4. tell control batches and batches of aborted transactions apart;
 5. check every record and note where its parts are;
 6. copy keys, values and headers to columns.
 
-Control batches (transaction markers) and aborted records are no rows; they are counted.
+Control batches (transaction markers) and aborted records become no rows; they are counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 from crc32c import crc32c
 
-from mlstream.errors import UnsupportedFormat, UsageError, WireError
+from mlstream.errors import UnsupportedFormat, WireError
 from mlstream.wire import decode_kernels as kernels
+from mlstream.wire.aborted import AbortedTransaction, Transactions
 from mlstream.wire.codecs import decompress_into
-from mlstream.wire.columns import SCHEMA, Binaries, Bytes, Longs, header_lists, no_headers, timestamps
+from mlstream.wire.columns import Longs, make_room
 from mlstream.wire.layout import (
     CHECKED_FROM,
     CODEC_MASK,
     CODECS,
     CONTROL,
-    TRANSACTIONAL,
     Data,
+    Place,
     as_array,
     corrupt,
     read_headers,
     refuse,
 )
+from mlstream.wire.rows import to_columns
 
-MAX_BATCH_BYTES = 256 * 1024 * 1024
-MAX_TOTAL_BYTES = 1024 * 1024 * 1024
-_ARROW_BYTES = 2**31 - 1  # a binary column's offsets are int32
-_FIRST_GUESS = 4  # decompressed bytes for one compressed byte
+__all__ = ["AbortedTransaction", "Decoded", "decode", "decode_parts"]
 
-
-@dataclass(frozen=True, slots=True)
-class AbortedTransaction:
-    """A transaction that was aborted, as a fetch response lists it: its producer and the offset of its first record."""
-
-    producer_id: int
-    first_offset: int
+MIB = 1024 * 1024
+_MAX_BYTES = 2**31 - 1  # a binary column's offsets are int32
+_ROW_BYTES = 64  # what a record takes beside its bytes, while it is decoded and after
+_GUESS = 12  # decompressed bytes for a compressed one; more are found by trying again
+_LAST_OFFSET = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,203 +75,190 @@ def decode(
     start: int,
     stop: int | None = None,
     aborted: Iterable[AbortedTransaction] = (),
-    max_batch_bytes: int = MAX_BATCH_BYTES,
-    max_total_bytes: int = MAX_TOTAL_BYTES,
+    max_batch_bytes: int = 256 * MIB,
+    max_total_bytes: int = 1024 * MIB,
 ) -> Decoded:
-    """Decode the complete batches of one fetch response.
+    """Decode the complete batches of one fetch response, all at once.
 
     Args:
         data: record batches as the broker sent them; an incomplete last one is left for the next fetch.
         topic, partition: where the data comes from, for errors.
         start, stop: records with an offset in `[start, stop)` become rows; to the end when `stop` is None.
         aborted: the aborted transactions that the response lists; without them all transactions count as committed.
-        max_batch_bytes: the largest that one batch may become when it is decompressed.
-        max_total_bytes: the largest that all of them together may become.
+        max_batch_bytes: the most that one batch may become when it is decompressed.
+        max_total_bytes: the most that all may become, with 64 bytes for each record beside its own.
 
     Raises:
         CorruptBatch: lengths, checksum or contents of a batch do not fit, or it becomes larger than allowed.
         UnsupportedFormat: message formats other than 2, and unknown codecs.
-        WireError: all batches together become larger than allowed.
+        WireError: all batches together become larger than allowed; `decode_parts` takes them.
     """
-    if max(max_batch_bytes, max_total_bytes) > _ARROW_BYTES:
-        raise UsageError(f"max_batch_bytes and max_total_bytes may be at most {_ARROW_BYTES}")
-    source = as_array(data)
-    # 1. walk the headers
-    table = read_headers(source, topic=topic, partition=partition)
-    last = np.iinfo(np.int64).max if stop is None else stop
-    table = table[:, table[kernels.BASE_OFFSET] < last]
-    where = _Place(topic, partition)
-    _check_sums(data, table, where)
-    scratch = _decompress(data, table, start, where, max_batch_bytes, max_total_bytes)
-    _classify(source, scratch, table, start, sorted(aborted, key=lambda found: found.first_offset))
-    columns, counts = _to_columns(source, scratch, table, start, last, where)
-    after = start
-    if table.shape[1]:
-        after = min(last, max(start, int(table[kernels.BASE_OFFSET, -1] + table[kernels.LAST_DELTA, -1]) + 1))
-    return Decoded(
-        columns, after, int(counts[kernels.CONTROLS]), int(counts[kernels.ABORTS]), _leader_epochs(table, start)
-    )
+    response = _Response(data, Place(topic, partition), start, stop, aborted, max_batch_bytes)
+    found = response.part(max_total_bytes)
+    if not response.done:
+        raise WireError(
+            f"{response.place}: the batches from offset {start} on take more than {max_total_bytes} bytes as columns",
+            hint="fetch less at once, or decode in parts",
+            topic=topic,
+            partition=partition,
+            offset=start,
+        )
+    return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    topic: str
-    partition: int
+def decode_parts(
+    data: Data,
+    *,
+    topic: str,
+    partition: int,
+    start: int,
+    stop: int | None = None,
+    aborted: Iterable[AbortedTransaction] = (),
+    max_batch_bytes: int = 256 * MIB,
+    part_bytes: int = 32 * MIB,
+) -> Iterator[Decoded]:
+    """`decode` in bounded memory: at least one part, each of about `part_bytes` or of a single larger batch.
+
+    Each part goes on where the one before it ended: it stands for `[start, next_offset)` with `start` the last part's
+    `next_offset`. Checksums of all batches are checked before the first part.
+
+    Raises:
+        CorruptBatch, UnsupportedFormat: as `decode`, when the part with the batch is reached.
+    """
+    response = _Response(data, Place(topic, partition), start, stop, aborted, max_batch_bytes)
+    yield response.part(part_bytes)
+    while not response.done:
+        yield response.part(part_bytes)
 
 
-def _check_sums(data: Data, table: Longs, where: _Place) -> None:
-    # 2. check each batch's CRC-32C
-    view = memoryview(data)
-    for begin, end, expected, offset in table[
-        [kernels.BEGIN, kernels.END, kernels.CRC, kernels.BASE_OFFSET]
-    ].T.tolist():
-        if crc32c(view[begin + CHECKED_FROM : end]) != expected:
-            corrupt("its checksum is wrong", topic=where.topic, partition=where.partition, offset=offset)
+class _Response:
+    """The batches of one fetch response, and how far they are decoded."""
 
+    def __init__(
+        self,
+        data: Data,
+        place: Place,
+        start: int,
+        stop: int | None,
+        aborted: Iterable[AbortedTransaction],
+        max_batch_bytes: int,
+    ) -> None:
+        self.source = as_array(data)
+        self.view = self.source.data
+        self.place = place
+        self.start = start
+        self.stop = _LAST_OFFSET if stop is None else stop
+        self.max_batch_bytes = min(max_batch_bytes, _MAX_BYTES)
+        self.transactions = Transactions(aborted)
+        self.scratch = np.empty(0, np.uint8)
+        # 1. walk the headers
+        table = read_headers(self.source, place)
+        inside = table[kernels.BASE_OFFSET] < self.stop
+        self.stopped = not inside.all()
+        self.table = table[:, inside]
+        self.next = 0  # the first batch that no part has
+        _check_sums(self.view, self.table, place)
+        last_offsets = self.table[kernels.BASE_OFFSET] + self.table[kernels.LAST_DELTA]
+        control = (self.table[kernels.ATTRIBUTES] & CONTROL) != 0
+        self.table[kernels.KIND, control] = kernels.CONTROL
+        self.table[kernels.KIND, last_offsets < start] = kernels.SKIP
 
-def _decompress(
-    data: Data, table: Longs, start: int, where: _Place, max_batch_bytes: int, max_total_bytes: int
-) -> Bytes:
-    # 3. decompress what is compressed
-    ends = table[kernels.BASE_OFFSET] + table[kernels.LAST_DELTA]
-    before = ends < start
-    table[kernels.KIND, before] = kernels.SKIP
-    codecs = table[kernels.ATTRIBUTES] & CODEC_MASK
-    wanted = np.flatnonzero(codecs != 0)
-    compressed = int((table[kernels.LAST] - table[kernels.FIRST])[wanted].sum())
-    scratch = np.empty(compressed * _FIRST_GUESS, np.uint8)
-    view = memoryview(data)
-    used = 0
-    for batch in wanted.tolist():
-        codec = int(codecs[batch])
-        offset = int(table[kernels.BASE_OFFSET, batch])
+    @property
+    def done(self) -> bool:
+        return bool(self.next >= self.table.shape[1])
+
+    def part(self, limit_bytes: int) -> Decoded:
+        """Decode the next batches, as many as take `limit_bytes` (at least one, where there is one)."""
+        first = self.next
+        self.next = self._decompress(first, min(limit_bytes, _MAX_BYTES))
+        table = self.table[:, first : self.next]
+        scratch = self.scratch[:]
+        scratch.flags.writeable = False
+        # 4. tell control batches and batches of aborted transactions apart
+        self.transactions.mark(table, self.source, scratch)
+        rows = to_columns(self.source, scratch, table, start=self.start, stop=self.stop, place=self.place)
+        epochs = _leader_epochs(table, self.start)
+        self.start = self._position()
+        return Decoded(rows.columns, self.start, rows.control, rows.aborted, epochs)
+
+    def _position(self) -> int:
+        """The offset after the batches that are decoded."""
+        if self.stopped and self.done:
+            return max(self.start, self.stop)
+        if self.next == 0:
+            return self.start
+        last = self.table[:, self.next - 1]
+        return max(self.start, min(self.stop, int(last[kernels.BASE_OFFSET] + last[kernels.LAST_DELTA]) + 1))
+
+    def _decompress(self, first: int, limit_bytes: int) -> int:
+        """Decompress batches from `first` on to the front of the scratch; returns the batch to go on with."""
+        # 3. decompress what is compressed
+        table = self.table[:, first:]
+        codecs = table[kernels.ATTRIBUTES] & CODEC_MASK
+        codecs[(table[kernels.KIND] == kernels.SKIP) & ((table[kernels.ATTRIBUTES] & CONTROL) == 0)] = 0
+        sizes = table[kernels.LAST] - table[kernels.FIRST] + _ROW_BYTES * table[kernels.RECORDS]
+        if not codecs.any():
+            fits = int(np.searchsorted(np.cumsum(sizes), limit_bytes, side="right"))
+            return first + min(max(fits, 1), int(table.shape[1]))
+        if len(self.scratch) == 0:
+            packed = int((table[kernels.LAST] - table[kernels.FIRST])[codecs != 0].sum())
+            self.scratch = make_room(min(packed * _GUESS, limit_bytes), np.uint8)
+        taken = used = 0
+        columns = (codecs, sizes, table[kernels.FIRST], table[kernels.LAST])
+        batches = zip(*(column.tolist() for column in columns), strict=True)
+        for batch, (codec, size, begin, end) in enumerate(batches):
+            if taken and taken + size > limit_bytes:
+                return first + batch
+            if codec:
+                offset = int(table[kernels.BASE_OFFSET, batch])
+                plain = self._unpack(codec, self.view[begin:end], used, offset)
+                if table[kernels.RECORDS, batch] * kernels.MIN_RECORD_BYTES > plain:
+                    refuse(kernels.RECORD_COUNT, place=self.place, offset=offset)
+                size += plain - (end - begin)
+                if taken and taken + size > limit_bytes:
+                    return first + batch  # unpacked again as the first of the next part
+                table[kernels.SCRATCH, batch] = 1
+                table[kernels.FIRST, batch] = used
+                used += plain
+                table[kernels.LAST, batch] = used
+            taken += size
+        return first + int(table.shape[1])
+
+    def _unpack(self, codec: int, piece: memoryview, used: int, offset: int) -> int:
+        """Decompress one batch to `scratch[used:]`, which grows as long as it may; returns the size."""
         if codec >= len(CODECS):
             raise UnsupportedFormat(
-                f"{where.topic}[{where.partition}] at offset {offset}: codec {codec} is not known",
+                f"{self.place} at offset {offset}: codec {codec} is not known",
                 hint="upgrade mlstream",
-                topic=where.topic,
-                partition=where.partition,
+                topic=self.place.topic,
+                partition=self.place.partition,
                 offset=offset,
                 codec=codec,
             )
-        piece = view[int(table[kernels.FIRST, batch]) : int(table[kernels.LAST, batch])]
-        size = 0
         while len(piece):
-            room = min(len(scratch) - used, max_batch_bytes)
+            room = min(len(self.scratch) - used, self.max_batch_bytes)
             try:
-                size = decompress_into(codec, piece, scratch[used : used + room])
-                break
+                return decompress_into(codec, piece, self.scratch[used : used + room].data)
             except ValueError as exc:
-                if room == max_batch_bytes:
+                if room == self.max_batch_bytes:
                     corrupt(
-                        f"its {CODECS[codec]} data does not decompress to at most {max_batch_bytes} bytes: {exc}",
-                        topic=where.topic,
-                        partition=where.partition,
+                        f"its {CODECS[codec]} data does not decompress to at most {room} bytes ({exc})",
+                        place=self.place,
                         offset=offset,
                     )
-                grown = np.empty(used + min(max(4 * room, 65536), max_batch_bytes), np.uint8)
-                grown[:used] = scratch[:used]
-                scratch = grown
-        table[kernels.SCRATCH, batch] = 1
-        table[kernels.FIRST, batch] = used
-        used += size
-        table[kernels.LAST, batch] = used
-        if used > max_total_bytes:
-            raise WireError(
-                f"{where.topic}[{where.partition}] at offset {offset}: the batches decompress to more than "
-                f"{max_total_bytes} bytes",
-                hint="fetch less at once",
-                topic=where.topic,
-                partition=where.partition,
-                offset=offset,
-            )
-    scratch = scratch[:used]
-    scratch.flags.writeable = False
-    return scratch
+            grown = make_room(used + min(max(4 * room, 64 * 1024), self.max_batch_bytes), np.uint8)
+            grown[:used] = self.scratch[:used]
+            self.scratch = grown
+        return 0
 
 
-def _classify(source: Bytes, scratch: Bytes, table: Longs, start: int, aborted: list[AbortedTransaction]) -> None:
-    # 4. tell control batches and batches of aborted transactions apart
-    attributes = table[kernels.ATTRIBUTES]
-    control = (attributes & CONTROL) != 0
-    kinds = table[kernels.KIND]
-    kinds[control & (kinds != kernels.SKIP)] = kernels.CONTROL
-    if not aborted:
-        return
-    active: set[int] = set()
-    begun = 0
-    for batch in np.flatnonzero(attributes & (CONTROL | TRANSACTIONAL)).tolist():
-        end = int(table[kernels.BASE_OFFSET, batch] + table[kernels.LAST_DELTA, batch])
-        while begun < len(aborted) and aborted[begun].first_offset <= end:
-            active.add(aborted[begun].producer_id)
-            begun += 1
-        producer = int(table[kernels.PRODUCER_ID, batch])
-        if attributes[batch] & CONTROL:
-            piece = scratch if table[kernels.SCRATCH, batch] else source
-            if kernels.control_type(piece, table[kernels.FIRST, batch], table[kernels.LAST, batch]) == 0:
-                active.discard(producer)
-        elif producer in active and kinds[batch] == kernels.KEEP:
-            kinds[batch] = kernels.ABORTED
-
-
-def _to_columns(
-    source: Bytes, scratch: Bytes, table: Longs, start: int, stop: int, where: _Place
-) -> tuple[pa.RecordBatch, Longs]:
-    # 5. check every record and note where its parts are
-    sizes = table[kernels.LAST] - table[kernels.FIRST]
-    over = table[kernels.RECORDS] > sizes // kernels.MIN_RECORD_BYTES
-    if over.any():
-        offset = int(table[kernels.BASE_OFFSET, int(over.argmax())])
-        refuse(kernels.RECORD_COUNT, topic=where.topic, partition=where.partition, offset=offset)
-    room = int(table[kernels.RECORDS].sum())
-    offsets, times, key_at, value_at = (np.empty(room, np.int64) for _ in range(4))
-    types = np.empty(room, np.uint8)
-    key_ends, value_ends, header_ends = (np.empty(room + 1, np.int32) for _ in range(3))
-    valid = np.full((3, (room + 7) // 8), 0xFF, np.uint8)
-    counts = np.zeros(kernels.COUNTS, np.int64)
-    problem = kernels.parse(
-        source, scratch, table, start, stop, offsets, times, types,
-        key_at, key_ends, value_at, value_ends, header_ends, valid, counts,
-    )  # fmt: skip
-    if problem != kernels.FINE:
-        batch = int(counts[kernels.BAD_BATCH])
-        refuse(
-            problem,
-            topic=where.topic,
-            partition=where.partition,
-            offset=int(table[kernels.BASE_OFFSET, batch]),
-            record=int(counts[kernels.BAD_RECORD]),
-        )
-    # 6. copy keys, values and headers to columns
-    rows = int(counts[kernels.ROWS_FILLED])
-    key_ends, value_ends, header_ends = key_ends[: rows + 1], value_ends[: rows + 1], header_ends[: rows + 1]
-    keys = np.empty(key_ends[-1], np.uint8)
-    values = np.empty(value_ends[-1], np.uint8)
-    kernels.copy_binaries(source, scratch, table, key_at, key_ends, keys)
-    kernels.copy_binaries(source, scratch, table, value_at, value_ends, values)
-    headers = int(counts[kernels.HEADERS])
-    if headers:
-        name_ends, content_ends = np.empty(headers + 1, np.int32), np.empty(headers + 1, np.int32)
-        names = np.empty(counts[kernels.NAME_BYTES], np.uint8)
-        contents = np.empty(counts[kernels.CONTENT_BYTES], np.uint8)
-        known = np.full((headers + 7) // 8, 0xFF, np.uint8)
-        nulls = kernels.copy_headers(
-            source, scratch, table, value_at, value_ends, header_ends, name_ends, names, content_ends, contents, known
-        )
-        lists = header_lists(
-            header_ends, Binaries(name_ends, names, known, 0), Binaries(content_ends, contents, known, nulls)
-        )
-    else:
-        lists = no_headers(rows)
-    columns = [
-        pa.Array.from_buffers(pa.int64(), rows, [None, pa.py_buffer(offsets[:rows])], 0),
-        timestamps(times[:rows], valid[0], int(counts[kernels.NULL_TIMESTAMPS])),
-        pa.Array.from_buffers(pa.int8(), rows, [None, pa.py_buffer(types[:rows])], 0),
-        Binaries(key_ends, keys, valid[1], int(counts[kernels.NULL_KEYS])).array(rows),
-        Binaries(value_ends, values, valid[2], int(counts[kernels.NULL_VALUES])).array(rows),
-        lists,
-    ]
-    return pa.RecordBatch.from_arrays(columns, schema=SCHEMA), counts
+def _check_sums(view: memoryview, table: Longs, place: Place) -> None:
+    # 2. check each batch's CRC-32C
+    begins, ends, sums = (table[field].tolist() for field in (kernels.BEGIN, kernels.END, kernels.CRC))
+    for begin, end, expected in zip(begins, ends, sums, strict=True):
+        if crc32c(view[begin + CHECKED_FROM : end]) != expected:
+            offset = int.from_bytes(view[begin : begin + 8], "big")
+            corrupt("its checksum does not match its bytes", place=place, offset=offset)
 
 
 def _leader_epochs(table: Longs, start: int) -> tuple[tuple[int, int], ...]:
@@ -282,5 +266,5 @@ def _leader_epochs(table: Longs, start: int) -> tuple[tuple[int, int], ...]:
     epochs = table[kernels.LEADER_EPOCH]
     if len(epochs) == 0:
         return ()
-    changes = np.concatenate(([0], np.flatnonzero(np.diff(epochs)) + 1))
-    return tuple((int(epochs[batch]), max(start, int(table[kernels.BASE_OFFSET, batch]))) for batch in changes.tolist())
+    changes = [0, *(np.flatnonzero(np.diff(epochs)) + 1).tolist()]
+    return tuple((int(epochs[batch]), max(start, int(table[kernels.BASE_OFFSET, batch]))) for batch in changes)

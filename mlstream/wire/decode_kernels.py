@@ -1,17 +1,17 @@
-"""Compiled loops that walk, check and copy record batches. Allocates little, raises nothing: problems come back as codes.
+"""Compiled loops that walk, check and copy record batches. Allocate and raise nothing: problems come back as codes.
 
 Every read is preceded by a check against the end of its piece, and every write goes to an array that was sized from
 what was checked, so corrupt bytes end in a code, never outside a buffer.
 
-numba caches each function by the time of its own file only: nothing here calls what is compiled in another file.
+Nothing here calls what is compiled in another file: see `compiled`.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from mlstream.wire.columns import Bytes, Ints, Longs
+from mlstream.wire.compiled import compiled
 
 # Columns of the table of batches: what the header says …
 (
@@ -81,16 +81,16 @@ MIN_RECORD_BYTES = 7
 COUNTS = 11
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _big_endian(data: Bytes, at: int, size: int) -> int:
     """A signed integer of `size` bytes; the caller has checked that they are there."""
-    value = np.int64(np.int8(data[at]))
+    value = int(np.int8(data[at]))
     for k in range(1, size):
-        value = (value << 8) | np.int64(data[at + k])
+        value = (value << 8) | int(np.int64(data[at + k]))
     return value
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def count_batches(data: Bytes) -> int:
     """How many complete batches `data` can hold at most; stops at a length that is no length."""
     size = len(data)
@@ -105,7 +105,7 @@ def count_batches(data: Bytes) -> int:
     return found + 1
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def walk(data: Bytes, table: Longs) -> tuple[int, int, int]:
     """Fill `table` (FIELDS × `count_batches`) with the headers of the complete batches.
 
@@ -115,7 +115,7 @@ def walk(data: Bytes, table: Longs) -> tuple[int, int, int]:
     size = len(data)
     at = 0
     found = 0
-    previous = np.int64(-1)
+    previous = -1
     while size - at >= 17:
         length = _big_endian(data, at + 8, 4)
         magic = _big_endian(data, at + 16, 1)
@@ -137,6 +137,8 @@ def walk(data: Bytes, table: Longs) -> tuple[int, int, int]:
         if base <= previous:
             return found, BATCH_ORDER, at
         if records < 0 or records > delta + 1:
+            return found, RECORD_COUNT, at
+        if data[at + 22] & 7 == 0 and records * MIN_RECORD_BYTES > length + 12 - HEADER_BYTES:
             return found, RECORD_COUNT, at
         previous = base + delta
         table[BEGIN, found] = at
@@ -160,19 +162,19 @@ def walk(data: Bytes, table: Longs) -> tuple[int, int, int]:
     return found, FINE, at
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _varint(data: Bytes, at: int, end: int) -> tuple[int, int]:
     """A zigzag varint of at most 32 bits in `data[at:end]`, and the position after it: -1 when there is none."""
     if at >= end:
         return 0, -1
-    byte = np.int64(data[at])
+    byte = int(np.int64(data[at]))
     at += 1
     raw = byte & 0x7F
     shift = 7
     while byte & 0x80:
         if at >= end or shift > 28:
             return 0, -1
-        byte = np.int64(data[at])
+        byte = int(np.int64(data[at]))
         at += 1
         if shift == 28 and byte > 0x0F:
             return 0, -1
@@ -181,7 +183,7 @@ def _varint(data: Bytes, at: int, end: int) -> tuple[int, int]:
     return (raw >> 1) ^ -(raw & 1), at
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _varlong(data: Bytes, at: int, end: int) -> tuple[int, int]:
     """A zigzag varint of at most 64 bits in `data[at:end]`, and the position after it: -1 when there is none."""
     if at >= end:
@@ -199,10 +201,10 @@ def _varlong(data: Bytes, at: int, end: int) -> tuple[int, int]:
             return 0, -1
         raw |= (byte & np.uint64(0x7F)) << shift
         shift += np.uint64(7)
-    return np.int64(raw >> np.uint64(1)) ^ -np.int64(raw & np.uint64(1)), at
+    return int(np.int64(raw >> np.uint64(1)) ^ -np.int64(raw & np.uint64(1))), at
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def control_type(data: Bytes, at: int, end: int) -> int:
     """The type of a control batch's first record (0 abort, 1 commit, others), or -1 when it has none."""
     length, at = _varint(data, at, end)
@@ -221,7 +223,7 @@ def control_type(data: Bytes, at: int, end: int) -> int:
     return _big_endian(data, at + 2, 2)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def parse(
     data: Bytes,
     scratch: Bytes,
@@ -253,9 +255,9 @@ def parse(
         A problem's code; `counts` then says in which batch and record.
     """
     row = 0
-    key_bytes = np.int64(0)
-    value_bytes = np.int64(0)
-    headers = np.int64(0)
+    key_bytes = 0
+    value_bytes = 0
+    headers = 0
     key_ends[0] = 0
     value_ends[0] = 0
     header_ends[0] = 0
@@ -274,9 +276,7 @@ def parse(
         base_time = table[BASE_TIMESTAMP, batch]
         appended = (table[ATTRIBUTES, batch] & 8) != 0
         records = table[RECORDS, batch]
-        if records > (end - at) // MIN_RECORD_BYTES:
-            return RECORD_COUNT
-        previous = np.int64(-1)
+        previous = -1
         for record in range(records):
             counts[BAD_RECORD] = record
             length, at = _varint(source, at, end)
@@ -317,8 +317,8 @@ def parse(
                 return VARINT
             if header_count < 0 or header_count > (rest - at) // 2:
                 return HEADER_COUNT
-            names = np.int64(0)
-            contents = np.int64(0)
+            names = 0
+            contents = 0
             for _ in range(header_count):
                 size, at = _varint(source, at, rest)
                 if at < 0:
@@ -379,7 +379,14 @@ def parse(
     return FINE
 
 
-@njit(nogil=True, cache=True)
+@compiled
+def _copy(source: Bytes, out: Bytes) -> None:
+    """Copy between slices of one length: a loop from 0 over slices is what becomes vector instructions."""
+    for k in range(len(out)):
+        out[k] = source[k]
+
+
+@compiled
 def copy_binaries(data: Bytes, scratch: Bytes, table: Longs, starts: Longs, ends: Ints, out: Bytes) -> None:
     """Copy each row's bytes (a key or a value, found by `parse`) to `out`, one after the other."""
     for batch in range(table.shape[1]):
@@ -389,11 +396,10 @@ def copy_binaries(data: Bytes, scratch: Bytes, table: Longs, starts: Longs, ends
             to = ends[row]
             size = ends[row + 1] - to
             at = starts[row]
-            for k in range(size):
-                out[to + k] = source[at + k]
+            _copy(source[at : at + size], out[to : to + size])
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def copy_headers(
     data: Bytes,
     scratch: Bytes,
@@ -421,8 +427,7 @@ def copy_headers(
             for header in range(header_ends[row], header_ends[row + 1]):
                 size, at = _varint(source, at, end)
                 to = name_ends[header]
-                for k in range(size):
-                    names[to + k] = source[at + k]
+                _copy(source[at : at + size], names[to : to + size])
                 name_ends[header + 1] = to + size
                 size, at = _varint(source, at + size, end)
                 if size < 0:
@@ -430,8 +435,7 @@ def copy_headers(
                     valid[header >> 3] &= ~(1 << (header & 7))
                     size = 0
                 to = content_ends[header]
-                for k in range(size):
-                    contents[to + k] = source[at + k]
+                _copy(source[at : at + size], contents[to : to + size])
                 content_ends[header + 1] = to + size
                 at += size
     return nulls

@@ -6,6 +6,8 @@ that compression does not make smaller is sent as it is, so a batch is never lar
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,7 +20,7 @@ from mlstream.wire.columns import HEADERS, NO_TIMESTAMP, SCHEMA, Longs
 from mlstream.wire.encode_kernels import Cells, Records
 from mlstream.wire.layout import CHECKED_FROM, CODECS, HEADER, HEADER_BYTES, MAGIC, TRANSACTIONAL
 
-Columns = pa.RecordBatch | pa.Table
+Columns: TypeAlias = "pa.RecordBatch | pa.Table"
 
 _MAX_BATCH_BYTES = 2**31 - 1
 _MAX_SPAN_MS = 2**63 - 1
@@ -58,8 +60,8 @@ def encode(
     out = np.empty(_bound(records), np.uint8)
     end = kernels.write(records, out, HEADER_BYTES)
     attributes = TRANSACTIONAL if transactional else 0
-    plain = out[HEADER_BYTES:end]
-    packed: memoryview | bytes = plain.data
+    plain = out[HEADER_BYTES:end].data
+    packed: memoryview | bytes = plain
     if codec != "none":
         squeezed = compress(CODECS.index(codec), plain, level=level)
         if len(squeezed) < len(plain):
@@ -92,7 +94,7 @@ def split_rows(columns: Columns, *, max_bytes: int, max_rows: int) -> list[tuple
         return []
     records = _to_records(columns)
     stops = np.empty(columns.num_rows, np.int64)
-    found, row, size = kernels.split(records, min(max_bytes, _MAX_BATCH_BYTES), max_rows, stops)
+    found, row, size = kernels.split(records, HEADER_BYTES, min(max_bytes, _MAX_BATCH_BYTES), max_rows, stops)
     if row >= 0:
         raise WireError(
             f"row {row} takes {size} bytes as a record batch, more than the {max_bytes} that are allowed",

@@ -1,6 +1,6 @@
-"""Compiled loops that write records and measure them. Allocates nothing, raises nothing.
+"""Compiled loops that write records and measure them. Allocate and raise nothing.
 
-numba caches each function by the time of its own file only: nothing here calls what is compiled in another file.
+Nothing here calls what is compiled in another file: see `compiled`.
 """
 
 from __future__ import annotations
@@ -9,11 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from mlstream.wire.columns import Bytes, Ints, Longs
+from mlstream.wire.compiled import compiled
 
-HEADER_BYTES = 61
 # What a record takes beside its bytes, at most: length, attributes, timestamp delta, offset delta, the lengths of key
 # and value, the number of headers; and what a header takes beside its.
 RECORD_OVERHEAD = 5 + 1 + 10 + 5 + 5 + 5 + 5
@@ -21,7 +20,7 @@ HEADER_OVERHEAD = 5 + 5
 
 
 class Cells(NamedTuple):
-    """A binary column: cell i is `data[ends[i]:ends[i + 1]]`, or null where `valid[i]` is not set; empty `valid`: none is."""
+    """A binary column: cell i is `data[ends[i]:ends[i + 1]]`, null where `valid[i]` is false; no `valid`: no nulls."""
 
     ends: Ints
     data: Bytes
@@ -29,7 +28,7 @@ class Cells(NamedTuple):
 
 
 class Records(NamedTuple):
-    """The columns of records. Row i has the headers `header_ends[i]:header_ends[i + 1]`; empty `header_ends`: none has."""
+    """The columns of records. Row i's headers are `header_ends[i]:header_ends[i + 1]`; no `header_ends`: no headers."""
 
     times: Longs
     keys: Cells
@@ -39,7 +38,7 @@ class Records(NamedTuple):
     header_values: Cells
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _varint_bytes(value: int) -> int:
     """How many bytes a zigzag varint takes."""
     raw = np.uint64((value << 1) ^ (value >> 63))
@@ -50,7 +49,7 @@ def _varint_bytes(value: int) -> int:
     return size
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _write_varint(out: Bytes, at: int, value: int) -> int:
     """Write a zigzag varint at `at`; returns the position after it."""
     raw = np.uint64((value << 1) ^ (value >> 63))
@@ -62,70 +61,109 @@ def _write_varint(out: Bytes, at: int, value: int) -> int:
     return at + 1
 
 
-@njit(nogil=True, cache=True)
-def _cell_bytes(cells: Cells, cell: int) -> int:
-    """How many bytes a cell takes, its length included."""
-    if len(cells.valid) > 0 and not cells.valid[cell]:
-        return 1
-    size = np.int64(cells.ends[cell + 1]) - np.int64(cells.ends[cell])
-    return _varint_bytes(size) + size
+@compiled
+def _size(ends: Ints, valid: npt.NDArray[np.bool_], cell: int) -> int:
+    """The size of a cell, -1 when it is null."""
+    if len(valid) > 0 and not valid[cell]:
+        return -1
+    return int(ends[cell + 1]) - int(ends[cell])
 
 
-@njit(nogil=True, cache=True)
-def _write_cell(out: Bytes, at: int, cells: Cells, cell: int) -> int:
-    """Write a cell and its length at `at`; returns the position after it."""
-    if len(cells.valid) > 0 and not cells.valid[cell]:
-        return _write_varint(out, at, -1)
-    start = np.int64(cells.ends[cell])
-    size = np.int64(cells.ends[cell + 1]) - start
+@compiled
+def _sized_bytes(size: int) -> int:
+    """How many bytes a cell of that size takes, its length included."""
+    return _varint_bytes(size) + max(size, 0)
+
+
+@compiled
+def _write_sized(out: Bytes, at: int, data: Bytes, start: int, size: int) -> int:
+    """Write a cell's length and bytes at `at`; returns the position after them."""
     at = _write_varint(out, at, size)
+    if size <= 0:
+        return at
+    # A loop from 0 over slices is what becomes vector instructions.
+    source = data[start : start + size]
+    target = out[at : at + size]
     for k in range(size):
-        out[at + k] = cells.data[start + k]
+        target[k] = source[k]
     return at + size
 
 
-@njit(nogil=True, cache=True)
-def _body_bytes(records: Records, row: int, first: int) -> int:
-    """How many bytes a record takes after its length, in a batch that begins with row `first`."""
-    size = 1 + _varint_bytes(records.times[row] - records.times[first]) + _varint_bytes(row - first)
-    size += _cell_bytes(records.keys, row) + _cell_bytes(records.values, row)
+@compiled
+def _headers_bytes(records: Records, row: int) -> int:
+    """How many bytes a record's headers take, their number included."""
     if len(records.header_ends) == 0:
-        return size + 1
-    size += _varint_bytes(np.int64(records.header_ends[row + 1]) - np.int64(records.header_ends[row]))
-    for header in range(records.header_ends[row], records.header_ends[row + 1]):
-        size += _cell_bytes(records.header_names, header) + _cell_bytes(records.header_values, header)
+        return 1
+    names = records.header_names
+    values = records.header_values
+    first, stop = int(records.header_ends[row]), int(records.header_ends[row + 1])
+    size = _varint_bytes(stop - first)
+    for header in range(first, stop):
+        size += _sized_bytes(_size(names.ends, names.valid, header))
+        size += _sized_bytes(_size(values.ends, values.valid, header))
     return size
 
 
-@njit(nogil=True, cache=True)
+@compiled
+def _write_headers(records: Records, row: int, out: Bytes, at: int) -> int:
+    """Write a record's headers and their number at `at`; returns the position after them."""
+    names = records.header_names
+    values = records.header_values
+    first, stop = int(records.header_ends[row]), int(records.header_ends[row + 1])
+    at = _write_varint(out, at, stop - first)
+    for header in range(first, stop):
+        size = _size(names.ends, names.valid, header)
+        at = _write_sized(out, at, names.data, int(names.ends[header]), size)
+        size = _size(values.ends, values.valid, header)
+        at = _write_sized(out, at, values.data, int(values.ends[header]), size)
+    return at
+
+
+@compiled
 def write(records: Records, out: Bytes, at: int) -> int:
     """Write all rows to `out` from `at` on; returns the position after the last.
 
     `out` has room for RECORD_OVERHEAD a row, HEADER_OVERHEAD a header, and the bytes of all cells.
     """
-    for row in range(len(records.times)):
-        at = _write_varint(out, at, _body_bytes(records, row, 0))
-        out[at] = 0
-        at = _write_varint(out, at + 1, records.times[row] - records.times[0])
+    times = records.times
+    key_ends, key_data, key_valid = records.keys.ends, records.keys.data, records.keys.valid
+    value_ends, value_data, value_valid = records.values.ends, records.values.data, records.values.valid
+    headers = len(records.header_ends) > 0
+    for row in range(len(times)):
+        delta = int(times[row] - times[0])
+        key = _size(key_ends, key_valid, row)
+        value = _size(value_ends, value_valid, row)
+        body = 1 + _varint_bytes(delta) + _varint_bytes(row) + _sized_bytes(key) + _sized_bytes(value)
+        body += _headers_bytes(records, row) if headers else 1
+        at = _write_varint(out, at, body)
+        out[at] = 0  # the attributes
+        at = _write_varint(out, at + 1, delta)
         at = _write_varint(out, at, row)
-        at = _write_cell(out, at, records.keys, row)
-        at = _write_cell(out, at, records.values, row)
-        if len(records.header_ends) == 0:
+        at = _write_sized(out, at, key_data, int(key_ends[row]), key)
+        at = _write_sized(out, at, value_data, int(value_ends[row]), value)
+        if headers:
+            at = _write_headers(records, row, out, at)
+        else:
             out[at] = 0
             at += 1
-            continue
-        at = _write_varint(out, at, np.int64(records.header_ends[row + 1]) - np.int64(records.header_ends[row]))
-        for header in range(records.header_ends[row], records.header_ends[row + 1]):
-            at = _write_cell(out, at, records.header_names, header)
-            at = _write_cell(out, at, records.header_values, header)
     return at
 
 
-@njit(nogil=True, cache=True)
-def split(records: Records, max_bytes: int, max_rows: int, stops: Longs) -> tuple[int, int, int]:
+@compiled
+def _body_bytes(records: Records, row: int, first: int) -> int:
+    """How many bytes a record takes after its length, in a batch that begins with row `first`."""
+    size = 1 + _varint_bytes(int(records.times[row] - records.times[first])) + _varint_bytes(row - first)
+    size += _sized_bytes(_size(records.keys.ends, records.keys.valid, row))
+    size += _sized_bytes(_size(records.values.ends, records.values.valid, row))
+    return size + _headers_bytes(records, row)
+
+
+@compiled
+def split(records: Records, header_bytes: int, max_bytes: int, max_rows: int, stops: Longs) -> tuple[int, int, int]:
     """Cut the rows into batches, each as long as fits.
 
     Args:
+        header_bytes: what a batch takes beside its records.
         stops: filled with the row after each batch's last; one place a row.
 
     Returns:
@@ -133,7 +171,7 @@ def split(records: Records, max_bytes: int, max_rows: int, stops: Longs) -> tupl
     """
     found = 0
     first = 0
-    size = HEADER_BYTES
+    size = header_bytes
     for row in range(len(records.times)):
         body = _body_bytes(records, row, first)
         size += _varint_bytes(body) + body
@@ -142,7 +180,7 @@ def split(records: Records, max_bytes: int, max_rows: int, stops: Longs) -> tupl
             found += 1
             first = row
             body = _body_bytes(records, row, first)
-            size = HEADER_BYTES + _varint_bytes(body) + body
+            size = header_bytes + _varint_bytes(body) + body
         if size > max_bytes:
             return found, row, size
     if len(records.times) > 0:

@@ -28,6 +28,7 @@ Source: https://kafka.apache.org/documentation/#messageformat, KIP-98 and KIP-53
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from typing import NoReturn
 
 import numpy as np
@@ -67,25 +68,36 @@ _PROBLEMS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where batches come from."""
+
+    topic: str
+    partition: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}[{self.partition}]"
+
+
 def next_offset(data: Data, start: int, *, topic: str = "?", partition: int = -1) -> int:
     """The offset after the last complete batch in `data`, where reading goes on; `start` if there is no such batch.
 
     Args:
         data: record batches as a fetch response holds them; the last one may be incomplete.
         start: the offset that was asked for; the result is never below it.
-        topic, partition: where the data comes from, for the message of an error.
+        topic, partition: where the data comes from, for errors.
 
     Raises:
         CorruptBatch: a header's lengths or offsets cannot be.
         UnsupportedFormat: a batch of another message format than 2.
     """
-    table = read_headers(as_array(data), topic=topic, partition=partition)
+    table = read_headers(as_array(data), Place(topic, partition))
     if table.shape[1] == 0:
         return start
     return max(start, int(table[kernels.BASE_OFFSET, -1] + table[kernels.LAST_DELTA, -1]) + 1)
 
 
-def read_headers(data: Bytes, *, topic: str, partition: int) -> Longs:
+def read_headers(data: Bytes, place: Place) -> Longs:
     """The headers of the complete batches in `data`, as the kernels' table: FIELDS × batches.
 
     Raises:
@@ -95,52 +107,52 @@ def read_headers(data: Bytes, *, topic: str, partition: int) -> Longs:
     table = np.empty((kernels.FIELDS, kernels.count_batches(data)), np.int64)
     found, problem, at = kernels.walk(data, table)
     if problem != kernels.FINE:
-        offset = int.from_bytes(data[at : at + 8].tobytes(), "big", signed=True)
-        magic = int(data[at + 16])
-        if problem == kernels.OLD_MAGIC:
-            raise UnsupportedFormat(
-                f"{topic}[{partition}] at offset {offset}: message format {magic}, which Kafka wrote before 0.11, is not read",
-                hint="copy the topic with a current producer, or let the broker rewrite it, and read that",
-                topic=topic,
-                partition=partition,
-                offset=offset,
-                magic=magic,
-            )
-        if problem == kernels.NEW_MAGIC:
-            raise UnsupportedFormat(
-                f"{topic}[{partition}] at offset {offset}: message format {magic} is not known; this version reads format 2",
-                hint="upgrade mlstream",
-                topic=topic,
-                partition=partition,
-                offset=offset,
-                magic=magic,
-            )
-        refuse(problem, topic=topic, partition=partition, offset=offset)
+        _refuse_header(problem, data[at:], place)
     return table[:, :found]
 
 
-def refuse(problem: int, *, topic: str, partition: int, offset: int, record: int | None = None) -> NoReturn:
+def _refuse_header(problem: int, header: Bytes, place: Place) -> NoReturn:
+    offset = int.from_bytes(header[:8].tobytes(), "big", signed=True)
+    if problem == kernels.OLD_MAGIC:
+        what = "which producers wrote before Kafka 0.11, is not read"
+        hint = "copy the topic with a current producer (MirrorMaker does), and read the copy"
+        _refuse_magic(int(header[16]), what, hint, place, offset)
+    if problem == kernels.NEW_MAGIC:
+        _refuse_magic(int(header[16]), "is not known", "upgrade mlstream", place, offset)
+    refuse(problem, place=place, offset=offset)
+
+
+def refuse(problem: int, *, place: Place, offset: int, record: int | None = None) -> NoReturn:
     """Raise the error of a kernel's problem code, for the batch at `offset`."""
-    corrupt(_PROBLEMS[problem], topic=topic, partition=partition, offset=offset, record=record)
+    corrupt(_PROBLEMS[problem], place=place, offset=offset, record=record)
 
 
-def corrupt(what: str, *, topic: str, partition: int, offset: int, record: int | None = None) -> NoReturn:
+def corrupt(what: str, *, place: Place, offset: int, record: int | None = None) -> NoReturn:
     """Raise CorruptBatch for the batch at `offset`, and its record (from 0) where one is at fault."""
     where = "" if record is None else f", record {record}"
     raise CorruptBatch(
-        f"{topic}[{partition}] at offset {offset}: the batch{where} is corrupt: {what}",
+        f"{place} at offset {offset}: the batch is corrupt{where}: {what}",
         hint="read it again; if the broker keeps answering so, its log is damaged there: start after that batch",
-        topic=topic,
-        partition=partition,
+        topic=place.topic,
+        partition=place.partition,
         offset=offset,
         record=record,
     )
 
 
+def _refuse_magic(magic: int, what: str, hint: str, place: Place, offset: int) -> NoReturn:
+    raise UnsupportedFormat(
+        f"{place} at offset {offset}: message format {magic} {what}; format 2 is",
+        hint=hint,
+        topic=place.topic,
+        partition=place.partition,
+        offset=offset,
+        magic=magic,
+    )
+
+
 def as_array(data: Data) -> Bytes:
     """`data` as read-only bytes for the kernels, without a copy."""
-    if len(data) == 0:
-        return np.frombuffer(b"\0", np.uint8)[:0]
-    array = np.frombuffer(data, np.uint8)
+    array = np.frombuffer(data, np.uint8) if len(data) else np.empty(0, np.uint8)
     array.flags.writeable = False
     return array

@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from numba import njit
 
 from mlstream.errors import UsageError
 from mlstream.wire.columns import Bytes, Ints
+from mlstream.wire.compiled import compiled
 
 
 def murmur2_partitions(keys: pa.Array, partitions: int) -> Ints:
@@ -42,7 +42,7 @@ def murmur2_partitions(keys: pa.Array, partitions: int) -> Ints:
     return chosen
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _murmur2(data: Bytes, start: int, size: int) -> np.uint32:
     mix = np.uint32(0x5BD1E995)
     found = np.uint32(0x9747B28C) ^ np.uint32(size)
@@ -72,12 +72,12 @@ def _murmur2(data: Bytes, start: int, size: int) -> np.uint32:
     return np.uint32(found ^ (found >> np.uint32(15)))
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _choose(ends: Ints, data: Bytes, valid: npt.NDArray[np.bool_], partitions: int, chosen: Ints) -> None:
     turn = 0
     for row in range(len(chosen)):
         if valid[row]:
-            hashed = _murmur2(data, np.int64(ends[row]), np.int64(ends[row + 1]) - np.int64(ends[row]))
+            hashed = _murmur2(data, int(ends[row]), int(ends[row + 1]) - int(ends[row]))
             chosen[row] = np.int64(hashed & np.uint32(0x7FFFFFFF)) % partitions
         else:
             chosen[row] = turn % partitions

@@ -271,6 +271,8 @@ class _Receiving:
                 except OSError as exc:
                     return self.abort(errors.KafkaConnectionError(str(exc)))
                 if count == 0:
+                    # Who waits for the last answer is to see it before the end: it may say why the broker hangs up.
+                    await self._net.sleep(0)
                     return self.abort(errors.KafkaConnectionError("the broker closed the connection"))
                 turn += count
                 filled += count

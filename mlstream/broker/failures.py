@@ -94,7 +94,7 @@ def converted(exc: errors.KafkaError, what: str, connection: Connection) -> Mlst
             f"{connection.servers}: {_words(exc)}", hint="set ssl_cafile to the authority that signed it"
         )
     if isinstance(exc, errors.AuthorizationError):
-        return BrokerRefused(f"{what}: not allowed ({_words(exc)})", hint="ask for the right in the cluster's ACLs")
+        return BrokerRefused(f"{what}: not allowed ({exc.message})", hint="ask for the right in the cluster's ACLs")
     if isinstance(exc, errors.UnknownTopicOrPartitionError | errors.UnknownTopicIdError):
         return UnknownTopic(f"{what}: the broker knows no such topic or partition", hint="check the topic's name")
     if isinstance(exc, errors.TopicAlreadyExistsError):

@@ -7,7 +7,6 @@ the answers, so in the order of offsets within a partition.
 from __future__ import annotations
 
 import os
-import struct
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,12 +17,12 @@ import pyarrow as pa
 
 from mlstream.broker.client import Client
 from mlstream.broker.fetch import BUFFER_BYTES, STALL_S, Fetched, fetch
-from mlstream.errors import CorruptBatch, UnsupportedFormat, WireError
 from mlstream.ranges import PartitionRange
-from mlstream.wire.decode import decode
+from mlstream.wire.decode import decode_parts
 
 # Decompressed, this is some 20 MB of columns: large enough for Arrow, small enough that memory is used again.
 PARTITION_MAX_BYTES = 2 << 20
+PART_BYTES = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +62,14 @@ def read(
     Args:
         ranges: what to read; each is read to its `stop`, also where nothing is before it.
         buffer_bytes: bound of the answers that are under way or wait to be decoded.
-        partition_max_bytes: how much to ask for at once; a block is that much, decompressed.
+        partition_max_bytes: how much to ask for at once; a block is that much, decompressed, and about 32 MiB at most.
         threads: how many decode; two, or one for each further processor up to four, when None.
         topic_ids: topic → the id that it must have; the one that it has now when None.
         stall_s: how long a partition may give no answer.
 
     Raises:
         TopicChanged, OffsetOutOfRange, BrokerUnavailable: see `broker.fetch`.
-        CorruptBatch, UnsupportedFormat, WireError: see `wire.decode`.
+        CorruptBatch, UnsupportedFormat: see `wire.decode`.
     """
     workers = min(4, max(2, os.cpu_count() or 2)) if threads is None else threads
     answers = fetch(
@@ -96,7 +95,7 @@ class _Decoding:
     ) -> None:
         self._answers = answers
         self._ranges = ranges
-        self._jobs: SimpleQueue[Future[list[Block]] | BaseException | None] = SimpleQueue()
+        self._jobs: SimpleQueue[Future[tuple[Block, Iterator[Block]]] | BaseException | None] = SimpleQueue()
         self._room = threading.Semaphore(workers + 2)
         self._closed = False
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="mlstream-decode")
@@ -111,8 +110,11 @@ class _Decoding:
                 return
             if isinstance(job, BaseException):
                 raise job
-            yield from job.result()
+            first, others = job.result()
             del job
+            yield first
+            del first
+            yield from others
             self._room.release()
 
     def close(self) -> None:
@@ -137,48 +139,33 @@ class _Decoding:
             self._answers.close()  # type: ignore[attr-defined]  # a generator: it stops to ask
 
 
-def _decode(answer: Fetched, asked: PartitionRange) -> list[Block]:
-    return _decode_between(answer, answer.start, answer.next_offset, asked.stop)
+def _decode(answer: Fetched, asked: PartitionRange) -> tuple[Block, Iterator[Block]]:
+    """The first block of an answer, decoded, and the others, if it becomes so large that there are any."""
+    blocks = _blocks(answer, asked)
+    return next(blocks), blocks
 
 
-def _decode_between(answer: Fetched, start: int, next_offset: int, stop: int) -> list[Block]:
-    """The offsets `[start, next_offset)` of an answer as one block; as more where they become too large together."""
-    try:
-        found = decode(
-            answer.data,
-            topic=answer.topic,
-            partition=answer.partition,
-            start=start,
-            stop=min(next_offset, stop),
-            aborted=answer.aborted,
+def _blocks(answer: Fetched, asked: PartitionRange) -> Iterator[Block]:
+    start = answer.start
+    for part in decode_parts(
+        answer.data,
+        topic=answer.topic,
+        partition=answer.partition,
+        start=start,
+        stop=asked.stop,
+        aborted=answer.aborted,
+        part_bytes=PART_BYTES,
+    ):
+        # Without data the answer says that nothing follows before its next offset.
+        next_offset = part.next_offset if answer.data else answer.next_offset
+        yield Block(
+            answer.topic,
+            answer.partition,
+            part.columns,
+            start,
+            next_offset,
+            part.control,
+            part.aborted,
+            part.leader_epochs,
         )
-    except (CorruptBatch, UnsupportedFormat):
-        raise
-    except WireError:
-        # The whole answer is read again for each half, because what is aborted depends on the markers before it.
-        cuts = [offset for offset in _batch_offsets(answer.data) if start < offset < next_offset]
-        if not cuts:
-            raise
-        middle = cuts[len(cuts) // 2]
-        first = _decode_between(answer, start, middle, stop)
-        return first + _decode_between(answer, middle, next_offset, stop)
-    block = Block(
-        answer.topic,
-        answer.partition,
-        found.columns,
-        start,
-        next_offset,
-        found.control,
-        found.aborted,
-        found.leader_epochs,
-    )
-    return [block]
-
-
-def _batch_offsets(data: bytes) -> Iterator[int]:
-    """The first offset of each batch: at its beginning, and the length of what follows them after it."""
-    at = 0
-    while at + 12 <= len(data):
-        offset, size = struct.unpack_from(">qi", data, at)
-        yield offset
-        at += 12 + size
+        start = next_offset

@@ -235,7 +235,7 @@ def test_brokers_that_stay_away_are_an_error_in_time(client: Client, broker: Con
         started = time.monotonic()
         with pytest.raises(BrokerUnavailable, match=rf"{topic}\[0\]: no answer from"):
             list(blocks)
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 8
 
 
 @pytest.mark.broker
@@ -282,8 +282,8 @@ def test_what_is_under_way_is_bounded_when_the_caller_is_slow() -> None:
         assert sum(block.columns.num_rows for block in [first, *blocks]) == 200
 
 
-def answer_of(batches: list[bytes], stop: int) -> Fetched:
-    return Fetched("ticks", 0, 0, b"".join(batches), stop, (), 0, stop)
+def answer_of(batches: list[bytes], start: int, stop: int) -> Fetched:
+    return Fetched("ticks", 0, start, b"".join(batches), stop, (), 0, stop)
 
 
 def numbered(values: list[bytes], base: int) -> bytes:
@@ -292,17 +292,22 @@ def numbered(values: list[bytes], base: int) -> bytes:
     return bytes(made)
 
 
-def test_an_answer_that_becomes_too_large_is_decoded_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    batches = [numbered([b"%d" % number * 1000] * 10, 10 * number) for number in range(7)]
-    whole = read_module._decode(answer_of(batches, 70), PartitionRange("ticks", 0, 0, 65))
-    real = read_module.decode
-    monkeypatch.setattr(read_module, "decode", lambda data, **options: real(data, **options, max_total_bytes=25_000))
-    parts = read_module._decode(answer_of(batches, 70), PartitionRange("ticks", 0, 0, 65))
-    assert len(whole) == 1
+def test_an_answer_that_becomes_large_comes_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = PartitionRange("ticks", 0, 3, 65)
+    answer = answer_of([numbered([b"%d" % number * 1000] * 10, 10 * number) for number in range(7)], 3, 65)
+    (whole,) = read_module._blocks(answer, asked)
+    monkeypatch.setattr(read_module, "PART_BYTES", 25_000)
+    first, others = read_module._decode(answer, asked)
+    parts = [first, *others]
     assert len(parts) > 2
-    assert (parts[0].start, parts[-1].next_offset) == (0, 70)
+    assert (parts[0].start, parts[-1].next_offset) == (whole.start, whole.next_offset) == (3, 65)
     assert all(before.next_offset == after.start for before, after in pairwise(parts))
-    assert [row for part in parts for row in records(part.columns)] == records(whole[0].columns)
+    assert [row for part in parts for row in records(part.columns)] == records(whole.columns)
+
+
+def test_an_answer_without_records_settles_its_offsets() -> None:
+    (block,) = read_module._blocks(answer_of([], 40, 65), PartitionRange("ticks", 0, 0, 65))
+    assert (block.columns.num_rows, block.start, block.next_offset) == (0, 40, 65)
 
 
 @pytest.mark.broker

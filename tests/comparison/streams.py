@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+from scipy.signal import lfilter
 
 from mlstream.comparison.compare import Evidence
 from mlstream.config import ExperimentConfig
@@ -54,9 +55,7 @@ class Stream:
     def _remembering(self, rng: np.random.Generator, series: int) -> np.ndarray:
         fresh = rng.standard_normal((self.ticks, series))
         fresh[1:] *= np.sqrt(1 - self.memory**2)
-        for tick in range(1, self.ticks):
-            fresh[tick] += self.memory * fresh[tick - 1]
-        return fresh
+        return lfilter([1.0], [1.0, -self.memory], fresh, axis=0)
 
 
 # The mean of exp(z / 2) over a standard normal z.

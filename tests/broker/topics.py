@@ -26,10 +26,10 @@ def make(client: Client, topic: str, partitions: int = 1, **config: str) -> None
     create_topic(client, topic, partitions=partitions, config={**KEEP_EVERYTHING, **config})
 
 
-def fill(client: Client, topic: str, counts: Sequence[int], *, step_ms: int = 1000) -> None:
+def fill(client: Client, topic: str, counts: Sequence[int], *, step_ms: int = 1000, batch_rows: int = 10_000) -> None:
     """A topic with so many records in its partitions: value and time count up from 0 and from EVENT_MS."""
     make(client, topic, len(counts))
-    with StreamWriter(client, topic) as writer:
+    with StreamWriter(client, topic, batch_rows=batch_rows) as writer:
         for partition, count in enumerate(counts):
             times = [EVENT_MS + step_ms * row for row in range(count)]
             writer.write(partition, columns([b"%d" % row for row in range(count)], times))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -126,7 +126,7 @@ def list_(session: Session, as_json: bool) -> None:
     if not runs:
         session.say(f"no runs in {session.at.runs}; make one: mlstream run CONFIG --snapshot NAME")
         return
-    table = _table("run", "experiment", "snapshot", "status", "versions", ">records", "started")
+    table = _table("run", "~experiment", "~snapshot", "status", "versions", ">records", "started")
     for found in runs:
         complete = sum(outcome.status == "complete" for outcome in found.versions.values())
         table.add_row(
@@ -218,12 +218,13 @@ def _figures(outcome: VersionOutcome) -> list[str]:
 
 
 def _table(*columns: str) -> Table:
-    """A plain table; a column whose name begins with `>` is for numbers."""
+    """A plain table; a column whose name begins with `>` is for numbers, one with `~` may take several lines."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in columns:
-        table.add_column(name.removeprefix(">"), justify="right" if name.startswith(">") else "left", no_wrap=True)
+        justify: Literal["left", "right"] = "right" if name.startswith(">") else "left"
+        table.add_column(name.lstrip(">~"), justify=justify, no_wrap=not name.startswith("~"), overflow="fold")
     return table
 
 

@@ -57,7 +57,7 @@ def run_workers(
         on_report: called in this thread with each report.
 
     Returns:
-        version → how its worker ended.
+        version → how its worker ended, in the order in which they ended.
     """
     heard: queue.Queue[tuple[str, Report | None]] = queue.Queue()
     workers: dict[str, _Worker] = {}

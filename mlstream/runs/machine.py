@@ -13,17 +13,17 @@ from typing import Any
 import psutil
 
 _GIT_TIMEOUT_S = 10.0
-THREAD_VARIABLES = (
+# Pools whose size changes results in their last bits, because sums are split otherwise: one thread, whatever else runs
+# beside it, so that a version answers the same alone and among others. The versions run in parallel, not the sums.
+MATH_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",
     "BLIS_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
     "NUMEXPR_NUM_THREADS",
-    "NUMBA_NUM_THREADS",
-    "POLARS_MAX_THREADS",
-    "LOKY_MAX_CPU_COUNT",
 )
+POOL_VARIABLES = ("NUMBA_NUM_THREADS", "POLARS_MAX_THREADS", "LOKY_MAX_CPU_COUNT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +47,17 @@ def threads_for(workers: int) -> int:
     return max(1, cpus() // max(1, workers))
 
 
+def math_threads() -> str:
+    """The size of a worker's BLAS and OpenMP pools: what the user's environment says, else 1."""
+    return os.environ.get("OMP_NUM_THREADS", "1")
+
+
 def limited_environment(threads: int, seed: int) -> dict[str, str]:
-    """The environment of a worker: thread pools of that size unless the user set one, hashing by the seed."""
+    """The environment of a worker: limits of its thread pools unless the user set them, hashing by the seed."""
     found = dict(os.environ)
-    for name in THREAD_VARIABLES:
+    for name in MATH_VARIABLES:
+        found.setdefault(name, math_threads())
+    for name in POOL_VARIABLES:
         found.setdefault(name, str(threads))
     found["PYTHONHASHSEED"] = str(seed % 2**32)
     return found

@@ -28,7 +28,7 @@ from mlstream.errors import MlstreamError, RunError
 from mlstream.home import Home, find_home
 from mlstream.ranges import PartitionRange
 from mlstream.runs.fleet import Ended, run_workers
-from mlstream.runs.machine import git_state, hardware, threads_for
+from mlstream.runs.machine import git_state, hardware, math_threads, threads_for
 from mlstream.runs.outcome import Input, VersionOutcome
 from mlstream.runs.outputs import clear_leftovers, drop_topic, free_attempt, freeze_output, make_topics
 from mlstream.runs.plan import Plan, chosen_versions, make_plan
@@ -225,6 +225,7 @@ class _Replay:
                 "seed": self._config.seed,
                 "batch_rows": self._config.batch_rows,
                 "threads": threads_for(len(versions)),
+                "math_threads": math_threads(),
             },
             environment=environment(),
             hardware=hardware(),

@@ -41,7 +41,7 @@ class Run:
         versions: name → outcome, in the configuration's order.
         started_at, finished_at: ISO 8601, UTC.
         timings: seconds of its stages: decode, score, freeze.
-        settings: seed, batch_rows, threads a process.
+        settings: seed, batch_rows, threads a process, and of these for sums (`math_threads`).
         environment: Python and every installed distribution.
         hardware: processor, cores, memory, platform.
         git: the project's commit; None outside a repository.

@@ -18,7 +18,7 @@ from mlstream import __version__
 from mlstream.config import ExperimentConfig
 from mlstream.errors import VersionLoadError
 from mlstream.home import Home
-from mlstream.runs.machine import cpu_seconds, peak_memory_bytes
+from mlstream.runs.machine import cpu_seconds, math_threads, peak_memory_bytes
 from mlstream.runs.process import Reports, config_of, seed_all, serve
 from mlstream.runs.spec import Report, TrainTask
 from mlstream.snapshots.snapshot import Snapshot, open_snapshot
@@ -113,6 +113,7 @@ def _note(
         "snapshot_name": snapshot.name,
         "rows": snapshot.stream(config.input.topic).rows,
         "seed": config.seed,
+        "math_threads": math_threads(),
         "seconds": round(seconds, 3),
         "cpu_seconds": round(cpu_seconds(), 3),
         "memory_bytes": peak_memory_bytes(),

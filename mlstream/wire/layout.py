@@ -114,11 +114,11 @@ def read_headers(data: Bytes, place: Place) -> Longs:
 def _refuse_header(problem: int, header: Bytes, place: Place) -> NoReturn:
     offset = int.from_bytes(header[:8].tobytes(), "big", signed=True)
     if problem == kernels.OLD_MAGIC:
-        what = "which producers wrote before Kafka 0.11, is not read"
+        what = ", which producers wrote before Kafka 0.11, is not read"
         hint = "copy the topic with a current producer (MirrorMaker does), and read the copy"
         _refuse_magic(int(header[16]), what, hint, place, offset)
     if problem == kernels.NEW_MAGIC:
-        _refuse_magic(int(header[16]), "is not known", "upgrade mlstream", place, offset)
+        _refuse_magic(int(header[16]), " is not known", "upgrade mlstream", place, offset)
     refuse(problem, place=place, offset=offset)
 
 
@@ -142,7 +142,7 @@ def corrupt(what: str, *, place: Place, offset: int, record: int | None = None) 
 
 def _refuse_magic(magic: int, what: str, hint: str, place: Place, offset: int) -> NoReturn:
     raise UnsupportedFormat(
-        f"{place} at offset {offset}: message format {magic} {what}; format 2 is",
+        f"{place} at offset {offset}: message format {magic}{what}; format 2 is",
         hint=hint,
         topic=place.topic,
         partition=place.partition,

@@ -17,7 +17,7 @@ NEGLIGIBLE = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A verdict, and why it is none or what is remarkable about it."""
+    """A verdict, and why it is inconclusive."""
 
     verdict: Verdict
     reason: str | None = None
@@ -28,8 +28,9 @@ def judge(
 ) -> Judgement:
     """Equivalent, better, worse or inconclusive.
 
-    Equivalent when the interval at level 1 - 2α lies inside ±margin (two one-sided tests, Schuirmann 1987); else better
-    or worse when the interval at level 1 - α excludes zero; else inconclusive.
+    Equivalent when the interval at level 1 - 2α lies inside ±margin (two one-sided tests, Schuirmann 1987), or when the
+    figures are equal to nine digits; else better or worse when the interval at level 1 - α excludes zero; else
+    inconclusive.
 
     Args:
         estimate: of the difference to the baseline.
@@ -43,7 +44,7 @@ def judge(
     if interval is None or narrower is None:
         return Judgement("inconclusive", "the two versions differ in fewer than two blocks")
     if max(map(abs, interval)) <= NEGLIGIBLE * scale:
-        return Judgement("equivalent", "the figures are equal to nine digits")
+        return Judgement("equivalent")
     if margin is not None and -margin < narrower[0] and narrower[1] < margin:
         return Judgement("equivalent")
     low, high = interval

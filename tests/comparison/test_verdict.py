@@ -58,7 +58,7 @@ def test_inconclusive_says_how_much_more_data_the_margin_needs() -> None:
 
 def test_rounding_is_no_difference() -> None:
     found = judge(estimate(1e-16, 1e-17), higher_is_better=True, confidence=0.95, margin=None, scale=0.5)
-    assert (found.verdict, found.reason) == ("equivalent", "the figures are equal to nine digits")
+    assert (found.verdict, found.reason) == ("equivalent", None)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.7, 1.9, 1.97, 2.5, 9.0, -1.95, -1.98])

@@ -10,7 +10,6 @@ records and compaction leave gaps, also at the end.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -23,8 +22,9 @@ from mlstream.broker._kafka import MAX_FRAME_BYTES
 from mlstream.broker.budget import Budget
 from mlstream.broker.client import NO_LEADER, Client, TopicState, leader_of
 from mlstream.broker.failures import Patience, converted, error_of, is_passing
+from mlstream.broker.identity import Identities
 from mlstream.broker.offsets import bounds_of, offsets_at
-from mlstream.errors import BrokerError, BrokerUnavailable, CorruptBatch, OffsetOutOfRange, TopicChanged, UnknownTopic
+from mlstream.errors import BrokerError, BrokerUnavailable, CorruptBatch, OffsetOutOfRange
 from mlstream.ranges import PartitionRange
 from mlstream.wire.decode import AbortedTransaction
 from mlstream.wire.layout import next_offset
@@ -39,7 +39,8 @@ _WAIT_MS = 500
 # An answer without records below the stable offset means that nothing follows there. A broker may also answer so once
 # while it loads older records from elsewhere; so it is asked this often before it is believed.
 _EMPTY_ANSWERS = 3
-_UNKNOWN_S = 0.5
+# A request that is not answered in time asks for less the next time, down to this: the line may be slow.
+_LEAST_BYTES = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ def fetch(
     next_offset(b"", 0)  # has its kernels compiled here, not on the network's loop
     reading = _Reading(client, partition_max_bytes, buffer_bytes, stall_s)
     topics = sorted({found.topic for found in asked})
-    client.run(f"topic {topics[0]}", reading.identify, topics, {} if topic_ids is None else dict(topic_ids))
+    client.run(f"topic {topics[0]}", reading.identities.note, topics, {} if topic_ids is None else dict(topic_ids))
     try:
         for found in asked:
             client.network.call(reading.start, found)
@@ -114,7 +115,7 @@ def fetch(
             else:
                 left -= 1
         for topic in topics:
-            client.run(f"topic {topic}", reading.check_identity, topic)
+            client.run(f"topic {topic}", reading.identities.check, topic)
     finally:
         client.network.call(reading.close)
 
@@ -125,42 +126,11 @@ class _Reading:
     def __init__(self, client: Client, partition_max_bytes: int, buffer_bytes: int, stall_s: float) -> None:
         self.items: SimpleQueue[Fetched | BaseException | None] = SimpleQueue()  # None: a range is done
         self.budget = Budget(client.network, buffer_bytes)
+        self.identities = Identities(client)
         self._client = client
         self._partition_max_bytes = partition_max_bytes
         self._stall_s = stall_s
-        self._topics: dict[str, TopicState] = {}  # as they were at the start
         self._closed = False
-
-    async def identify(self, topics: Sequence[str], expected: Mapping[str, str]) -> None:
-        """Note which topics these are.
-
-        Raises:
-            UnknownTopic: there is none.
-            TopicChanged: it is not the one that is expected.
-        """
-        for topic in topics:
-            state = await self._client.refreshed(topic)
-            if expected.get(topic, state.info.topic_id) != state.info.topic_id:
-                raise _made_anew(topic)
-            self._topics[topic] = state
-
-    async def check_identity(self, topic: str) -> None:
-        """Raise TopicChanged when a topic is not the one of the start any more."""
-        try:
-            state = await self._twice(topic)
-        except UnknownTopic as exc:
-            raise TopicChanged(
-                f"topic {topic} was deleted while it was read", hint="name another topic", topic=topic
-            ) from exc
-        if state.info.topic_id != self._topics[topic].info.topic_id:
-            raise _made_anew(topic)
-
-    async def _twice(self, topic: str) -> TopicState:
-        """What is known of a topic; asked for again when a broker knows none, for that one may just have started."""
-        with contextlib.suppress(UnknownTopic):
-            return await self._client.refreshed(topic)
-        await self._client.network.sleep(_UNKNOWN_S)
-        return await self._client.refreshed(topic)
 
     def start(self, asked: PartitionRange) -> None:
         """Begin to follow a partition."""
@@ -188,7 +158,7 @@ class _Reading:
 
     async def _follow(self, asked: PartitionRange) -> None:
         """Ask for one answer after the other until the position reaches the range's stop."""
-        at = _Place(asked, asked.start, self._partition_max_bytes)
+        at = _Place(asked, asked.start, self._partition_max_bytes, self._partition_max_bytes)
         patience = Patience(self._stall_s)
         while at.position < asked.stop:
             taken = at.size
@@ -233,8 +203,10 @@ class _Reading:
         except errors.KafkaError as exc:
             if not is_passing(exc):
                 raise
+            if isinstance(exc, errors.RequestTimedOutError):
+                at.limit = at.size = max(at.limit // 4, min(at.limit, _LEAST_BYTES))
             self._client.forget(asked.topic, at.state)
-            await self._check_unless_away(asked.topic)
+            await self.identities.check_if_known(asked.topic)
             return exc, 0
         return None, 0
 
@@ -257,7 +229,7 @@ class _Reading:
                 )
             return None, 0
         self.items.put(_fetched(at, data, min(reached, asked.stop), answer))
-        at.position, at.empty, at.size = min(reached, asked.stop), 0, self._partition_max_bytes
+        at.position, at.empty, at.size = min(reached, asked.stop), 0, at.limit
         return None, len(data)
 
     async def _ask(self, at: _Place) -> Any:
@@ -267,7 +239,7 @@ class _Reading:
         leader = leader_of(state, asked.partition)
         if leader.node == NO_LEADER:
             raise errors.LeaderNotAvailableError(f"{asked.topic}[{asked.partition}] is electing a leader")
-        uuid = self._topics[asked.topic].uuid
+        uuid = self.identities.uuid(asked.topic)
         kind = FetchRequest.FetchTopic
         part = kind.FetchPartition(
             partition=asked.partition,
@@ -306,7 +278,7 @@ class _Reading:
     async def _out_of_range(self, at: _Place, exc: Exception) -> Exception:
         """Why an offset is out of range: raise what is final, return what may pass."""
         asked = at.asked
-        await self._check_unless_away(asked.topic)
+        await self.identities.check_if_known(asked.topic)
         try:
             kept = (await bounds_of(self._client, asked.topic, [asked.partition]))[asked.partition]
         except errors.KafkaError as problem:
@@ -326,27 +298,15 @@ class _Reading:
         )
         return position < local[asked.partition]
 
-    async def _check_unless_away(self, topic: str) -> None:
-        """Look whether the topic is still the same one, if there is a broker to ask."""
-        try:
-            state = await self._client.state(topic)
-        except UnknownTopic:
-            await self.check_identity(topic)
-        except errors.KafkaError as exc:
-            if not is_passing(exc):
-                raise
-        else:
-            if state.info.topic_id != self._topics[topic].info.topic_id:
-                raise _made_anew(topic)
-
 
 @dataclass(slots=True)
 class _Place:
-    """How far a range is read: the next offset, how much to ask for, and how often the answer was empty."""
+    """How far a range is read: the next offset, how much to ask for next and usually, how often nothing came."""
 
     asked: PartitionRange
     position: int
     size: int
+    limit: int
     empty: int = 0
     state: TopicState | None = None  # the leaders that the last question went by
 
@@ -380,14 +340,6 @@ def _first_offset(data: bytes) -> int:
 def _batch_bytes(data: bytes) -> int:
     """The size of the batch that `data` begins with: its length is at 8, and does not count what is before it."""
     return 12 + int.from_bytes(data[8:12], "big") if len(data) >= 12 else 0
-
-
-def _made_anew(topic: str) -> TopicChanged:
-    return TopicChanged(
-        f"topic {topic} was deleted and made anew: it is another topic with the same name",
-        hint="start again, on the new topic",
-        topic=topic,
-    )
 
 
 def _deleted(asked: PartitionRange, position: int, log_start: int) -> BrokerError:

@@ -291,6 +291,13 @@ def test_an_answer_that_is_no_batch_is_corrupt(cluster: Cluster, client: Client)
         read(client)
 
 
+def test_a_line_that_is_too_slow_is_asked_for_less(cluster: Cluster, client: Client) -> None:
+    cluster.faults[FetchRequest] = [errors.RequestTimedOutError()] * 5
+    assert values(list(fetch(client, [PartitionRange("ticks", 0, 0, 100)], partition_max_bytes=8 << 20)), 100)
+    sizes = [request.max_bytes for _, request in cluster.asked if isinstance(request, FetchRequest)]
+    assert sizes == [8 << 20, 2 << 20, 512 << 10, 128 << 10, 64 << 10, 64 << 10]
+
+
 def test_a_throttled_client_waits_and_goes_on(
     cluster: Cluster, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

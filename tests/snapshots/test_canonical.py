@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import pairwise
 
 import pyarrow as pa
 import pytest
@@ -69,7 +70,7 @@ def test_the_encoding_equals_its_plain_twin_however_rows_are_sliced(found: list[
     batch = columns(found)
     edges = sorted({0, len(found), *(cut for cut in cuts if cut <= len(found))})
     hasher = RunHasher()
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in pairwise(edges):
         part = batch.slice(start, stop - start)
         assert bytes(payloads_of(part)) == b"".join(map(oracle.payload, records(found[start:stop])))
         hasher.update(part)

@@ -134,7 +134,7 @@ def test_a_storage_map_that_the_manifest_does_not_cover_is_refused(
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"format":1}', b'{"format":9,"snapshot":"x"}'])
 def test_a_damaged_storage_map_is_named(data: bytes) -> None:
-    with pytest.raises(IntegrityError, match="storage/abc.json: not a storage map"):
+    with pytest.raises(IntegrityError, match=r"storage/abc\.json: not a storage map"):
         parse_storage(data, "abc")
 
 

@@ -126,15 +126,14 @@ def list_(session: Session, as_json: bool) -> None:
     if not runs:
         session.say(f"no runs in {session.at.runs}; make one: mlstream run CONFIG --snapshot NAME")
         return
-    table = _table("run", "~experiment", "~snapshot", "status", "versions", ">records", "started")
+    table = _table("run", "~experiment", "~snapshot", "status", ">records", "started")
     for found in runs:
         complete = sum(outcome.status == "complete" for outcome in found.versions.values())
         table.add_row(
             found.id[:12],
             found.experiment,
             found.snapshot_name if found.snapshot_name is not None else found.snapshot_id[:12],
-            _coloured(found.status),
-            f"{complete}/{len(found.versions)}",
+            _coloured(found.status) + (f" {complete}/{len(found.versions)}" if found.status == "partial" else ""),
             f"{found.input.rows:,}",
             found.started_at[:16].replace("T", " "),
         )

@@ -77,7 +77,7 @@ def test_run_ls_and_show(cli: Cli, shop: Shop) -> None:
     # both are listed, the newest first, and shown
     listed = cli("run", "ls")
     rows = [line.split() for line in listed.stdout.splitlines()]
-    assert [(row[3], row[4]) for row in rows[1:]] == [("partial", "1/2"), ("complete", "1/1")]
+    assert [row[3:5] for row in rows[1:]] == [["partial", "1/2"], ["complete", str(ROWS)]]
     assert rows[2][0] == record["id"][:12]
     assert narrow(listed.stdout)
     assert [found["id"] for found in cli("run", "ls", "--json").json][1] == record["id"]

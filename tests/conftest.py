@@ -35,14 +35,20 @@ def broker_home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 def broker(broker_home: Home) -> Iterator[Connection]:
     """A running Kafka: the one that MLSTREAM_TEST_BOOTSTRAP_SERVERS names, else an embedded one."""
     from mlstream.broker.connection import Connection
-    from mlstream.broker.embedded import down, up
+    from mlstream.broker.embedded import down, read_state, up
+    from tests.guard import guarded
 
     named = os.environ.get("MLSTREAM_TEST_BOOTSTRAP_SERVERS")
     if named:
         yield Connection(bootstrap_servers=tuple(named.split(",")), settings={})
         return
     try:
-        yield Connection(bootstrap_servers=up(broker_home, timeout_s=120).bootstrap_servers, settings={})
+        started = up(broker_home, timeout_s=120)
+        state = read_state(broker_home)
+        assert state is not None
+        with guarded(started.pid, str(state.nodes[0].token)):
+            yield Connection(bootstrap_servers=started.bootstrap_servers, settings={})
+            down(broker_home)
     finally:
         down(broker_home)
 

@@ -80,6 +80,9 @@ def up(
     word = "is up" if found.started else "was up already"
     click.echo(f"Kafka {found.kafka_version} {word} (pid {found.pid}); data in {session.at.broker}", err=True)
     click.echo(",".join(found.bootstrap_servers))
+    named = session.bootstrap_servers
+    if named is not None and named not in found.bootstrap_servers:
+        click.echo(f"note: the other commands use {named}, from MLSTREAM_BOOTSTRAP_SERVERS or the option", err=True)
 
 
 @broker.command()

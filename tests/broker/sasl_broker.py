@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from mlstream.broker.embedded import logs, process
-from mlstream.broker.embedded.jars import find_jars
+from mlstream.broker.embedded.archive import with_archive
+from mlstream.broker.embedded.jars import cache_root, find_jars
 from mlstream.broker.embedded.java import find_java, jvm_flags
 from mlstream.broker.embedded.nodes import Launch
 from mlstream.broker.embedded.ports import pick_free
@@ -29,6 +30,7 @@ from mlstream.broker.embedded.report import silent
 from mlstream.broker.embedded.settings import JVM_LOG, log4j_properties
 from mlstream.broker.embedded.state import HOST
 from mlstream.home import Home
+from tests.guard import guarded
 
 if TYPE_CHECKING:
     from mlstream.broker.connection import Connection
@@ -77,13 +79,16 @@ def running_sasl_broker(folder: Path) -> Iterator[SaslBroker]:
         Home(folder), find_java(), jvm_flags(heap_mb=384, profile="quick"), find_jars(), silent, START_TIMEOUT_S
     )
     scram = [f"--add-scram={MECHANISM}=[name={name},password={word}]" for name, word in passwords.items()]
+    launch = with_archive(launch, cache_root())
     launch.format(folder, "sasl-cluster-for-tests", folder / "server.properties", extra=scram)
     token = secrets.token_hex(16)
     command = [*launch.jvm(f"-D{process.MARK}={token}"), "kafka.Kafka", "server.properties"]
     pid = process.spawn(command, folder=folder, log=folder / JVM_LOG)
     try:
-        _await_start(folder, pid, token)
-        yield SaslBroker((f"{HOST}:{port}",), ca_file, passwords)
+        with guarded(pid, token):
+            _await_start(folder, pid, token)
+            yield SaslBroker((f"{HOST}:{port}",), ca_file, passwords)
+            process.stop(pid, token, timeout_s=20)
     finally:
         if process.is_alive(pid, token):
             process.stop(pid, token, timeout_s=20)

@@ -21,7 +21,7 @@ from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from mlstream.broker.embedded import EmbeddedBroker, Progress, down, logs, read_state, status, up
+from mlstream.broker.embedded import EmbeddedBroker, Progress, down, logs, process, read_state, status, up
 from mlstream.broker.embedded.state import node_folder, state_path, write_state
 from mlstream.errors import BrokerError, BrokerUnavailable
 from mlstream.home import Home
@@ -251,6 +251,23 @@ def test_the_broker_outlives_the_command_that_started_it(tmp_path: Path) -> None
         assert started["pid"] not in [child.pid for child in psutil.Process().children()]
     finally:
         assert down(Home(tmp_path)).killed == ()
+
+
+def test_a_guarded_broker_ends_with_the_tests_that_are_killed(tmp_path: Path) -> None:
+    program = (
+        "import sys, time\nfrom pathlib import Path\nfrom mlstream.home import Home\n"
+        "from mlstream.broker.embedded import process\nfrom tests.guard import guarded\n"
+        "log = Path(sys.argv[1]) / 'log'\n"
+        "pid = process.spawn([sys.executable, '-c', 'import time; time.sleep(60)', 'guarded-token'], "
+        "folder=log.parent, log=log)\n"
+        "with guarded(pid, 'guarded-token'):\n    print(pid, flush=True)\n    time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True) as tests:
+        assert tests.stdout is not None
+        pid = int(tests.stdout.readline())
+        assert process.is_alive(pid, "guarded-token")
+        tests.kill()
+    await_true(lambda: not process.is_alive(pid, "guarded-token"))
 
 
 def test_a_lost_state_is_made_again_from_the_data(own: Home, topic: str) -> None:

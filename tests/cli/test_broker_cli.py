@@ -60,6 +60,11 @@ def test_a_broker_from_up_to_down(bare_cli: Cli, home: Home) -> None:
         again = bare_cli("broker", "up", "--json").json
         assert (again["bootstrap_servers"], again["started"]) == ([address], False)
 
+        noted = bare_cli("--bootstrap-servers", "kafka.example:9092", "broker", "up")
+        assert (noted.exit_code, noted.stdout.strip()) == (0, address)
+        assert "note: the other commands use kafka.example:9092" in noted.stderr
+        assert "note:" not in bare_cli("--bootstrap-servers", address, "broker", "up").stderr
+
         found = bare_cli("broker", "status", "--json").json
         assert found["state"] == "running"
         assert found["bootstrap_servers"] == [address]

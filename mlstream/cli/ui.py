@@ -35,7 +35,7 @@ def ui(session: Session, port: int | None, host: str, open_browser: bool) -> Non
         session.say(f"MLFLOW_TRACKING_URI names a server, which has the UI: {shown_uri(uri)}")
         _show(shown_uri(uri) if found is None or found.url is None else found.url, open_browser=open_browser)
         return
-    with _stopped_by_signals(), serving(session.at, host=host, port=port) as server:
+    with stopped_by_signals(), serving(session.at, host=host, port=port) as server:
         found = newest(session.at)  # while the server starts
         server.wait_ready()
         session.say(f"MLflow UI on {shown_uri(uri)}: {server.url} (Ctrl-C stops it)")
@@ -60,7 +60,7 @@ def _has_screen() -> bool:
 
 
 @contextmanager
-def _stopped_by_signals() -> Iterator[None]:
+def stopped_by_signals() -> Iterator[None]:
     """Ctrl-C or a SIGTERM ends what is inside in order; to stop a server is no failure."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:

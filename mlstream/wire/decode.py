@@ -196,7 +196,8 @@ class _Response:
         table = self.table[:, first:]
         codecs = table[kernels.ATTRIBUTES] & CODEC_MASK
         codecs[(table[kernels.KIND] == kernels.SKIP) & ((table[kernels.ATTRIBUTES] & CONTROL) == 0)] = 0
-        sizes = table[kernels.LAST] - table[kernels.FIRST] + _ROW_BYTES * table[kernels.RECORDS]
+        sizes = table[kernels.LAST] - table[kernels.FIRST]
+        sizes[codecs == 0] += _ROW_BYTES * table[kernels.RECORDS, codecs == 0]
         if not codecs.any():
             fits = int(np.searchsorted(np.cumsum(sizes), limit_bytes, side="right"))
             return first + min(max(fits, 1), int(table.shape[1]))
@@ -212,9 +213,10 @@ class _Response:
             if codec:
                 offset = int(table[kernels.BASE_OFFSET, batch])
                 plain = self._unpack(codec, self.view[begin:end], used, offset)
-                if table[kernels.RECORDS, batch] * kernels.MIN_RECORD_BYTES > plain:
+                records = int(table[kernels.RECORDS, batch])
+                if records * kernels.MIN_RECORD_BYTES > plain:
                     refuse(kernels.RECORD_COUNT, place=self.place, offset=offset)
-                size += plain - (end - begin)
+                size = plain + _ROW_BYTES * records
                 if taken and taken + size > limit_bytes:
                     return first + batch  # unpacked again as the first of the next part
                 table[kernels.SCRATCH, batch] = 1

@@ -42,6 +42,10 @@ KEEP, CONTROL, ABORTED, SKIP = range(4)
 HEADER_BYTES = 61
 MIN_RECORD_BYTES = 7
 
+# The ends of int64. Sums are checked before they are made: compiled code takes it that they do not overflow.
+_MOST = 2**63 - 1
+_LEAST = -(2**63)
+
 # Problems.
 (
     FINE,
@@ -132,7 +136,7 @@ def walk(data: Bytes, table: Longs) -> tuple[int, int, int]:
         base = _big_endian(data, at, 8)
         delta = _big_endian(data, at + 23, 4)
         records = _big_endian(data, at + 57, 4)
-        if base < 0 or delta < 0 or base + delta < 0 or base + delta == 0x7FFFFFFFFFFFFFFF:
+        if base < 0 or delta < 0 or base >= _MOST - delta:
             return found, BATCH_OFFSET, at
         if base <= previous:
             return found, BATCH_ORDER, at
@@ -252,7 +256,7 @@ def parse(
         counts: COUNTS zeros.
 
     Returns:
-        A problem's code; `counts` then says in which batch and record.
+        A problem's code; `counts` then says in which batch and record (-1: after the last one).
     """
     row = 0
     key_bytes = 0
@@ -290,9 +294,9 @@ def parse(
                 return VARINT
             time = table[MAX_TIMESTAMP, batch]
             if not appended:
-                time = base_time + delta
-                if ((base_time ^ time) & (delta ^ time)) < 0:
+                if base_time > _MOST - max(delta, 0) or base_time < _LEAST - min(delta, 0):
                     return TIMESTAMP
+                time = base_time + delta
             delta, at = _varint(source, at, rest)
             if at < 0:
                 return VARINT
@@ -372,6 +376,7 @@ def parse(
             value_ends[row] = value_bytes
             header_ends[row] = headers
         if at != end:
+            counts[BAD_RECORD] = -1
             return BATCH_REST
         table[ROWS, batch] = row - table[ROW, batch]
     counts[ROWS_FILLED] = row

@@ -39,9 +39,15 @@ class Records(NamedTuple):
 
 
 @compiled
+def _zigzag(value: int) -> np.uint64:
+    """A signed number as an unsigned one, small where it is near zero."""
+    return (np.uint64(value) << np.uint64(1)) ^ np.uint64(value >> 63)
+
+
+@compiled
 def _varint_bytes(value: int) -> int:
     """How many bytes a zigzag varint takes."""
-    raw = np.uint64((value << 1) ^ (value >> 63))
+    raw = _zigzag(value)
     size = 1
     while raw >= np.uint64(0x80):
         raw >>= np.uint64(7)
@@ -52,7 +58,7 @@ def _varint_bytes(value: int) -> int:
 @compiled
 def _write_varint(out: Bytes, at: int, value: int) -> int:
     """Write a zigzag varint at `at`; returns the position after it."""
-    raw = np.uint64((value << 1) ^ (value >> 63))
+    raw = _zigzag(value)
     while raw >= np.uint64(0x80):
         out[at] = np.uint8(raw & np.uint64(0x7F)) | np.uint8(0x80)
         raw >>= np.uint64(7)

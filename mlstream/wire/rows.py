@@ -46,7 +46,8 @@ def to_columns(source: Bytes, scratch: Bytes, table: Longs, *, start: int, stop:
     )  # fmt: skip
     if problem != kernels.FINE:
         offset = int(table[kernels.BASE_OFFSET, counts[kernels.BAD_BATCH]])
-        refuse(problem, place=place, offset=offset, record=int(counts[kernels.BAD_RECORD]))
+        record = int(counts[kernels.BAD_RECORD])
+        refuse(problem, place=place, offset=offset, record=None if record < 0 else record)
     # 6. copy keys, values and headers to columns
     rows = int(counts[kernels.ROWS_FILLED])
     key_ends, value_ends, header_ends = key_ends[: rows + 1], value_ends[: rows + 1], header_ends[: rows + 1]

@@ -205,7 +205,7 @@ def test_a_stranger_on_the_port_is_not_taken_for_a_broker(answer: bytes) -> None
 )
 def test_the_reason_of_a_failed_start_is_found_in_the_log(line: str, kind: str) -> None:
     reason = explain(
-        "2026-01-01 INFO Exception handlers are fine (Kafka)\n"
+        "2026-01-01 INFO  Exception handlers are fine, meta.properties too: no BindException (Kafka)\n"
         "WARNING: sun.misc.Unsafe::invokeCleaner will be removed\n"
         f"[0.007s][warning][aot] Unable to read the file header. Error\n{line}\n\tat kafka.Kafka.main(Kafka.scala)\n"
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,8 @@ OLDEST_JAVA = 25
 TRAINING_HEAP_MB = 256
 # The JVM writes the archive when it ends: some seconds, more on a busy machine.
 WRITE_TIMEOUT_S = 120.0
+START_TIMEOUT_S = 120.0
+RETRY_S = 24 * 3600
 KEPT = 3
 _PREFIX = "start-"
 _TRAINING = "training-"
@@ -36,15 +39,15 @@ _TRAINING = "training-"
 def with_archive(launch: Launch, root: Path) -> Launch:
     """`launch` with the archive for its Java and jars, which is made below `root` when there is none.
 
-    Without an archive when this Java has no such thing, or making it failed before.
+    Without an archive when this Java has no such thing, or making it failed within the last day.
     """
     if launch.java.version is None or launch.java.version < OLDEST_JAVA:
         return launch
     archive = root / f"{_PREFIX}{_key(launch)}.aot"
     failed = archive.with_suffix(".failed")
-    if not archive.exists() and not failed.exists():
+    if not archive.exists() and not _is_recent(failed):
         with suppress(OSError), FileLock(root / f"{_PREFIX}lock"):
-            if not archive.exists() and not failed.exists():
+            if not archive.exists() and not _is_recent(failed):
                 _make(launch, archive, failed)
     return replace(launch, archive=archive) if archive.exists() else launch
 
@@ -56,6 +59,10 @@ def drop_archive(launch: Launch) -> Launch:
             launch.archive.with_suffix(".failed").write_text("a start with it failed\n", encoding="utf-8")
             launch.archive.unlink(missing_ok=True)
     return replace(launch, archive=None)
+
+
+def _is_recent(failed: Path) -> bool:
+    return failed.exists() and time.time() - failed.stat().st_mtime < RETRY_S
 
 
 def _key(launch: Launch) -> str:
@@ -75,7 +82,7 @@ def _make(launch: Launch, archive: Path, failed: Path) -> None:
         made = Path(folder) / "made.aot"
         home = Home(Path(folder))
         flags = [*jvm_flags(heap_mb=TRAINING_HEAP_MB, profile="quick"), f"-XX:AOTCacheOutput={made}"]
-        training = replace(launch, home=home, flags=flags, report=silent)
+        training = replace(launch, home=home, flags=flags, report=silent, timeout_s=START_TIMEOUT_S)
         nodes = plan_nodes((), port=None)
         state = State(
             cluster_id=choose_cluster_id(home, 1),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,22 +80,21 @@ def recent_lines(folder: Path, count: int) -> list[str]:
 
 def follow(path: Path, *, pause_s: float = 0.25) -> Iterator[str]:
     """Lines that are added to the file from now on, without end, over its rotation too."""
-    position = path.stat().st_size if path.exists() else 0
+    position = size_of(path)
     identity = path.stat().st_ino if path.exists() else None
     rest = b""
     while True:
-        if path.exists():
-            found = path.stat()
+        added = b""
+        # While it is rotated there is no file for a moment.
+        with suppress(FileNotFoundError), path.open("rb") as file:
+            found = os.fstat(file.fileno())
             if found.st_ino != identity or found.st_size < position:
                 identity, position, rest = found.st_ino, 0, b""
-            if found.st_size > position:
-                with path.open("rb") as file:
-                    file.seek(position)
-                    rest += file.read(found.st_size - position)
-                position = found.st_size
-                *lines, rest = rest.split(b"\n")
-                yield from (line.decode("utf-8", "replace") for line in lines)
-                continue
+            file.seek(position)
+            added = file.read()
+            position += len(added)
+        *lines, rest = (rest + added).split(b"\n")
+        yield from (line.decode("utf-8", "replace") for line in lines)
         time.sleep(pause_s)
 
 
@@ -120,11 +121,12 @@ def find_reason(folder: Path, *, since: int = 0) -> Reason:
 def explain(text: str) -> Reason:
     """The reason that a log gives for a failed start."""
     lines = [line.strip() for line in text.splitlines() if line.strip() and not _is_noise(line)]
+    told = [line for line in lines if " INFO " not in line and not line.startswith("at ")]
     for pattern, kind, hint in _CAUSES:
-        named = [line for line in lines if re.search(pattern, line) and not line.startswith("at ")]
+        named = [line for line in told if re.search(pattern, line)]
         if named:
             return Reason(kind, tuple(dict.fromkeys(named))[:SHOWN_LINES], hint)
-    bad = [line for line in lines if re.search(r"\b(ERROR|FATAL|Error|Exception)\b", line) and " INFO " not in line]
+    bad = [line for line in told if re.search(r"\b(ERROR|FATAL|Error|Exception)\b", line)]
     return Reason(
         "unknown", tuple(dict.fromkeys(bad or lines[-SHOWN_LINES:]))[:SHOWN_LINES], "see `mlstream broker logs`"
     )

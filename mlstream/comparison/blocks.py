@@ -16,8 +16,11 @@ from mlstream.comparison.result import Blocks
 from mlstream.comparison.sums import Floats, Integers
 from mlstream.errors import ComparisonError
 
-# Fewer blocks than this do not tell how blocks vary.
+# Fewer blocks than this give no verdict: they do not tell well enough how blocks vary.
 MIN_BLOCKS = 30
+# Fewer than this do not even give an interval. From here to MIN_BLOCKS a 95 % interval held the truth in 93 % of
+# simulations; it is shown, and decides nothing.
+MIN_INTERVAL_BLOCKS = 15
 MAX_BLOCKS = 10_000
 # The automatic rule looks at event time in cells. More of them would see no more: where a series remembers for longer
 # than a cell, the length that the rule finds does not depend on the cell's; and a thousand blocks are plenty.
@@ -30,10 +33,10 @@ _SECOND, _MINUTE, _HOUR, _DAY = 1_000, 60_000, 3_600_000, 86_400_000
 # Lengths that people use, in milliseconds.
 _LENGTHS = (
     *(1, 2, 5, 10, 20, 50, 100, 200, 500),
-    *(n * _SECOND for n in (1, 2, 5, 10, 15, 30)),
-    *(n * _MINUTE for n in (1, 2, 5, 10, 15, 30)),
-    *(n * _HOUR for n in (1, 2, 3, 6, 12)),
-    *(n * _DAY for n in (1, 2, 7, 14, 28, 91, 364)),
+    *(n * _SECOND for n in (1, 2, 5, 10, 15, 20, 30)),
+    *(n * _MINUTE for n in (1, 2, 3, 5, 10, 15, 20, 30)),
+    *(n * _HOUR for n in (1, 2, 3, 4, 6, 8, 12)),
+    *(n * _DAY for n in (1, 2, 3, 4, 5, 7, 14, 28, 91, 364)),
 )
 
 

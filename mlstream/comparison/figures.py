@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mlstream.comparison.answers import Answer, Truth
-from mlstream.comparison.blocks import MIN_BLOCKS, Grid, choose_factor, cut, cut_finely, describe
+from mlstream.comparison.blocks import MIN_BLOCKS, MIN_INTERVAL_BLOCKS, Grid, choose_factor, cut, cut_finely, describe
 from mlstream.comparison.bootstrap import Estimate, Figure, Quantity, estimate, influence
 from mlstream.comparison.metrics import METRICS, Metric
 from mlstream.comparison.ranking import RANKING_METRICS
@@ -66,9 +66,13 @@ class Row:
         parts = influence(self.metric, self.tables[own])
         return parts if other is None else parts - influence(self.metric, self.tables[other])
 
+    def support(self, pair: Pair) -> tuple[int, str]:
+        """How many blocks hold what the figure needs most sorely, and what that is."""
+        return min(self.metric.support(self.tables[name]) for name in pair if name is not None)
+
     def too_few(self, pair: Pair) -> str | None:
-        """Why the blocks do not suffice for an interval, or None."""
-        held, what = min(self.metric.support(self.tables[name]) for name in pair if name is not None)
+        """Why the blocks do not suffice for a verdict, or None."""
+        held, what = self.support(pair)
         if held >= MIN_BLOCKS:
             return None
         where = f"{held} block{'s' if held != 1 else ''}"
@@ -110,7 +114,9 @@ def measure(config: ExperimentConfig, truth: Truth, answers: Sequence[Answer], t
         found = _estimate(config, value_rows, single, value_grid) | _estimate(config, delta_rows, paired, delta_grid)
 
     asked = [(row, pair, found.get((row.metric.name, pair))) for row in delta_rows for pair in paired]
-    adjusted = holm([None if known is None else known.p_value() for _, _, known in asked])
+    p_values = [
+        None if known is None or row.too_few(pair) is not None else known.p_value() for row, pair, known in asked
+    ]
     independent = {answer.version: _mcnemar(truth, answer, answers[0]) for answer in answers[1:]}
     return Measured(
         tuple(
@@ -120,7 +126,7 @@ def measure(config: ExperimentConfig, truth: Truth, answers: Sequence[Answer], t
         ),
         tuple(
             _delta_result(config, row, pair, known, p, independent)
-            for (row, pair, known), p in zip(asked, adjusted, strict=True)
+            for (row, pair, known), p in zip(asked, zip(p_values, holm(p_values), strict=True), strict=True)
         ),
         describe(delta_grid, automatic=automatic) if paired else None,
         describe(value_grid, automatic=automatic),
@@ -163,11 +169,11 @@ def _block(rows: Sequence[Row], pairs: Sequence[Pair], grid: Grid) -> tuple[Grid
 def _estimate(
     config: ExperimentConfig, rows: Sequence[Row], pairs: Sequence[Pair], grid: Grid
 ) -> dict[tuple[str, Pair], Estimate]:
-    """(metric, pair) → estimate, of those that are defined and have blocks enough."""
+    """(metric, pair) → estimate, of those that are defined and have blocks enough for an interval."""
     keys: list[list[Pair]] = []
     figures = []
     for row in rows:
-        wanted = [pair for pair in pairs if row.defined(pair) and row.too_few(pair) is None]
+        wanted = [pair for pair in pairs if row.defined(pair) and row.support(pair)[0] >= MIN_INTERVAL_BLOCKS]
         at = {name: index for index, name in enumerate(row.tables)}
         quantities = [Quantity(at[own], None if other is None else at[other]) for own, other in wanted]
         figures.append(Figure(row.metric, list(row.tables.values()), quantities, [row.exact(pair) for pair in wanted]))
@@ -206,18 +212,17 @@ def _delta_result(
     row: Row,
     pair: Pair,
     found: Estimate | None,
-    p_adjusted: float | None,
+    p: tuple[float | None, float | None],
     independent: Mapping[str, float],
 ) -> DeltaResult:
     own, other = pair[0], str(pair[1])
     name, confidence, margin = row.metric.name, config.bootstrap.confidence, config.margins.get(row.metric.name)
-    bounds = None
+    bounds = None if found is None else found.interval(confidence)
     if not row.defined(pair):
         judgement = Judgement("inconclusive", row.undefined.get(own) or row.undefined.get(other))
-    elif found is None:
+    elif found is None or row.too_few(pair) is not None:
         judgement = Judgement("inconclusive", row.too_few(pair))
     else:
-        bounds = found.interval(confidence)
         judgement = judge(
             found,
             higher_is_better=row.metric.higher_is_better,
@@ -231,8 +236,8 @@ def _delta_result(
         metric=name,
         delta=row.exact(pair) if row.defined(pair) else None,
         interval=None if bounds is None else Interval(*bounds, confidence),
-        p_value=None if found is None else found.p_value(),
-        p_adjusted=p_adjusted,
+        p_value=p[0],
+        p_adjusted=p[1],
         margin=margin,
         verdict=judgement.verdict,
         reason=judgement.reason,

@@ -25,7 +25,7 @@ class Covered:
     Attributes:
         blocks: of those that `compare_predictions` gave.
         rows: of a percentile bootstrap that resamples single records.
-        told: of replications in which there were blocks enough to give one.
+        told: of replications in which there were blocks enough for a verdict.
         length: the median number of blocks.
     """
 
@@ -57,9 +57,9 @@ def coverage(stream: Stream, *, replications: int, seed: int) -> Covered:
     for _ in range(replications):
         evidence = regression(stream, rng, factor=FACTOR)
         found = compare_predictions(config, evidence)
-        interval = found.deltas[0].interval
-        if interval is not None:
-            held.append(interval.low <= truth <= interval.high)
+        (delta,) = found.deltas
+        if delta.interval is not None and delta.p_value is not None:
+            held.append(delta.interval.low <= truth <= delta.interval.high)
         low, high = row_bootstrap(evidence, rng)
         held_by_rows.append(low <= truth <= high)
         counts.append(0 if found.blocks is None else found.blocks.count)
@@ -99,7 +99,7 @@ def main() -> None:
     options = parser.parse_args()
     rows = []
     for ticks in (500, 1500, 5000):
-        for memory, shock in ((0.0, 0.0), (0.5, 0.0), (0.7, 0.0), (0.0, 0.5), (0.5, 0.5), (0.7, 0.5)):
+        for memory, shock in ((0.0, 0.0), (0.7, 0.0), (0.5, 0.5), (0.7, 0.5)):
             stream = Stream(ticks, 4, memory, shock)
             found = coverage(stream, replications=options.replications, seed=options.seed)
             rows.append((ticks, memory, shock, found.length, found.told, found.blocks, found.rows))

@@ -43,17 +43,20 @@ def test_a_real_difference_is_found() -> None:
     assert delta.p_value == pytest.approx(2 / 2001)
 
 
-def test_under_thirty_blocks_there_is_no_verdict_and_the_reason_says_so() -> None:
+@pytest.mark.parametrize(("block", "count", "shown"), [("30m", 27, True), ("1h", 14, False)])
+def test_under_thirty_blocks_there_is_no_verdict_and_under_fifteen_no_interval(
+    block: str, count: int, shown: bool
+) -> None:
     evidence = regression(SHORT, np.random.default_rng(5), factor=3.0)
-    config = experiment("regression", bootstrap={"block": "30m"})
-    found = compare_predictions(config, evidence)
+    found = compare_predictions(experiment("regression", bootstrap={"block": block}), evidence)
     assert found.blocks is not None
-    assert (found.blocks.count, found.blocks.length_s, found.blocks.chosen) == (27, 1800.0, "given")
+    assert (found.blocks.count, found.blocks.chosen) == (count, "given")
     for delta in found.deltas:
-        assert (delta.verdict, delta.interval, delta.p_value) == ("inconclusive", None, None)
-        assert delta.reason == "27 blocks; 30 are needed: freeze a longer range"
+        assert (delta.verdict, delta.p_value, delta.p_adjusted) == ("inconclusive", None, None)
+        assert (delta.interval is not None) == shown
+        assert delta.reason == f"{count} blocks; 30 are needed: freeze a longer range"
         assert delta.delta is not None
-    assert all(result.interval is None for result in found.metrics)
+    assert all((result.interval is not None) == shown for result in found.metrics)
 
 
 def test_blocks_without_a_positive_label_do_not_count_for_what_needs_one() -> None:

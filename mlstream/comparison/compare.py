@@ -20,7 +20,6 @@ from mlstream.comparison.coverage import Paired, pair
 from mlstream.comparison.figures import measure
 from mlstream.comparison.labels import find_labels
 from mlstream.comparison.result import Comparison
-from mlstream.comparison.sums import Integers
 from mlstream.config import ExperimentConfig
 from mlstream.errors import ComparisonError, UsageError
 
@@ -121,13 +120,20 @@ def compare_predictions(
 def _with_metrics(config: ExperimentConfig, evidence: Evidence, paired: Paired, found: Comparison) -> Comparison:
     if config.labels is None:
         return found
+    timeless = paired.records["_timestamp"].null_count()
+    if timeless:
+        raise ComparisonError(
+            f"{timeless:,} records have no event time: they belong to no block of it",
+            hint="write records with a timestamp",
+        )
     labelled = find_labels(config.labels, paired.records, evidence.labels)
     truth = read_truth(config.task, labelled.values)
     mask = pl.Series(labelled.chosen)
+    times_ms = paired.records.filter(mask)["_timestamp"].dt.epoch("ms").to_numpy().astype(np.int64)
     answers = read_answers(
         config, {name: frame.filter(mask) for name, frame in paired.predictions.items()}, truth, evidence.classes
     )
-    measured = measure(config, truth, _ordered(answers, found), _event_times(paired.records.filter(mask)))
+    measured = measure(config, truth, _ordered(answers, found), times_ms)
     return replace(
         found,
         labels=replace(labelled.coverage, positives=_positives(truth)),
@@ -147,16 +153,6 @@ def _ordered(answers: Mapping[str, Answer], found: Comparison) -> list[Answer]:
 
 def _positives(truth: Truth) -> int | None:
     return int(truth.values.sum()) if truth.task == "binary" else None
-
-
-def _event_times(records: pl.DataFrame) -> Integers:
-    times = records["_timestamp"]
-    if times.null_count():
-        raise ComparisonError(
-            f"{times.null_count():,} records have no event time: they belong to no block of it",
-            hint="write records with a timestamp",
-        )
-    return times.dt.epoch("ms").to_numpy().astype(np.int64)
 
 
 def _settings(config: ExperimentConfig, *, allow_missing: bool) -> dict[str, object]:

@@ -79,9 +79,9 @@ def _align(version: str, records: pl.DataFrame, frame: pl.DataFrame, errors: int
     identity = records.select(RECORD)
     keys = frame.select(pl.col(mine).cast(identity.schema[theirs]) for mine, theirs in zip(SOURCE, RECORD, strict=True))
     frame = frame.with_columns(keys)
-    if keys.rename(dict(zip(SOURCE, RECORD, strict=True))).equals(identity):
+    if errors == 0 and keys.rename(dict(zip(SOURCE, RECORD, strict=True))).equals(identity):
         answered = np.ones(records.height, dtype=np.bool_)
-        return _Aligned(frame, answered, Coverage(version, records.height, records.height, errors, 0, 0))
+        return _Aligned(frame, answered, Coverage(version, records.height, records.height, 0, 0, 0))
     rows = keys.group_by(SOURCE).len("_rows")
     strange = rows.join(identity, left_on=SOURCE, right_on=RECORD, how="anti")
     if strange.height:

@@ -8,7 +8,7 @@ import pytest
 
 from mlstream.comparison.compare import Evidence, compare_predictions
 from mlstream.comparison.result import Coverage
-from mlstream.errors import CoverageError, UsageError
+from mlstream.errors import ComparisonError, CoverageError, UsageError
 from tests.comparison.streams import Stream, binary, experiment
 
 CONFIG = experiment("binary", bootstrap={"resamples": 200}, metrics=["accuracy", "roc_auc"])
@@ -72,6 +72,14 @@ def test_predictions_for_other_records_are_an_error_even_then(evidence: Evidence
 def test_a_record_with_a_prediction_and_an_error_is_an_error(evidence: Evidence) -> None:
     with pytest.raises(CoverageError, match="some have both"):
         compare_predictions(CONFIG, changed(evidence, errors=7, v2=evidence.predictions["v2"][5:]))
+    with pytest.raises(CoverageError, match="some have both"):
+        compare_predictions(CONFIG, changed(evidence, errors=1))
+
+
+def test_records_without_an_event_time_belong_to_no_block(evidence: Evidence) -> None:
+    timeless = evidence.records.with_columns(_timestamp=pl.when(pl.col("_offset") > 2).then(pl.col("_timestamp")))
+    with pytest.raises(ComparisonError, match=r"6 records have no event time.*write records with a timestamp"):
+        compare_predictions(CONFIG, Evidence(timeless, evidence.predictions))
 
 
 def test_nothing_in_common_is_an_error(evidence: Evidence) -> None:

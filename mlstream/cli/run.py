@@ -107,7 +107,7 @@ def replay(session: Session, config: str, snapshot: str, versions: tuple[str, ..
         session.emit_json(_as_json(done))
     else:
         _print_outcomes(session, done)
-        if done.status != "failed":
+        if done.status == "complete":
             session.say(f"next: mlstream compare {done.id[:12]}")
     done.check()
 
@@ -146,7 +146,7 @@ def list_(session: Session, as_json: bool) -> None:
 @click.pass_obj
 def show(session: Session, run_id: str | None, as_json: bool) -> None:
     """Show RUN: an id or its beginning; the newest when left out."""
-    from mlstream.runs.run import open_run
+    from mlstream.runs.run import explain, open_run
 
     found = open_run(run_id, home=session.at)
     if as_json:
@@ -158,8 +158,8 @@ def show(session: Session, run_id: str | None, as_json: bool) -> None:
     _print_outcomes(session, found)
     for outcome in found.versions.values():
         if outcome.error is not None:
-            session.out.print(f"\n{outcome.name} failed: {outcome.error}", markup=False, soft_wrap=True)
-            session.out.print(f"  its log: {outcome.log}", markup=False, soft_wrap=True)
+            text = f"\n{outcome.name} failed: {outcome.error}{explain(outcome)}"
+            session.out.print(text, markup=False, soft_wrap=True)
 
 
 def _connection(session: Session, settings: dict[str, Any]) -> Any:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlstream.runs.machine import limited_environment
-from mlstream.runs.spec import Report, Task
+from mlstream.runs.spec import LOG_MARK, Report, Task
 
 _STOP_S = 5.0  # how long a worker may take to end before it is killed
 _DRAIN_S = 2.0  # how long a report may still be in the pipe of a process that has ended
@@ -147,7 +147,7 @@ def _how(worker: _Worker) -> Ended:
 
 
 def tail_of(log: Path, lines: int = _LAST_LINES) -> tuple[str, ...]:
-    """The last lines of a log that are not blank."""
+    """The last lines of a log that are not blank and not ours."""
     try:
         size = log.stat().st_size
         with log.open("rb") as file:
@@ -155,7 +155,8 @@ def tail_of(log: Path, lines: int = _LAST_LINES) -> tuple[str, ...]:
             text = file.read().decode(errors="replace")
     except OSError:
         return ()
-    return tuple([line.rstrip() for line in text.splitlines() if line.strip()][-lines:])
+    theirs = [line.rstrip() for line in text.splitlines() if line.strip() and not line.startswith(LOG_MARK)]
+    return tuple(theirs[-lines:])
 
 
 def _stop(workers: Sequence[_Worker]) -> None:

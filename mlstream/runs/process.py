@@ -20,7 +20,7 @@ import numpy as np
 
 from mlstream.config import ExperimentConfig
 from mlstream.errors import MlstreamError
-from mlstream.runs.spec import Report, Task
+from mlstream.runs.spec import LOG_MARK, Report, Task
 
 REPORT_EVERY_S = 0.1
 T = TypeVar("T", bound=Task)
@@ -58,14 +58,28 @@ def serve(kind: type[T], work: Callable[[T, Reports], Report]) -> NoReturn:
         reports.send(work(task, reports))
     except BaseException as exc:  # what a model may raise has no bounds: all of it goes to the log and the parent
         code = 1
-        traceback.print_exc()
-        failure = exc if isinstance(exc, MlstreamError) else None
-        error = f"{type(exc).__name__}: {exc}" if failure is None else failure.message
-        reports.send(Report("failed", error=error, hint=None if failure is None else failure.hint))
+        reports.send(log_failure(exc))
     sys.stdout.flush()
     sys.stderr.flush()
     # All is written and reported: a thread that the model left running, or a crash while it is torn down, is no matter.
     os._exit(code)
+
+
+def log_failure(exc: BaseException) -> Report:
+    """Write what went wrong to the log, for whoever wrote the model: the traceback of what their code raised.
+
+    An error of ours is a sentence and needs no traceback (it gets one with MLSTREAM_DEBUG=1).
+    """
+    sys.stdout.flush()
+    if not isinstance(exc, MlstreamError):
+        traceback.print_exc()
+        return Report("failed", error=f"{type(exc).__name__}: {exc}")
+    if os.environ.get("MLSTREAM_DEBUG"):
+        traceback.print_exc()
+    elif exc.__cause__ is not None:
+        traceback.print_exception(exc.__cause__)
+    print(f"{LOG_MARK}{exc}", file=sys.stderr)
+    return Report("failed", error=exc.message, hint=exc.hint)
 
 
 def config_of(task: Task) -> ExperimentConfig:

@@ -117,7 +117,7 @@ class Run:
             raise RunIncomplete(f"run {self.id[:12]} was cut off", hint="run it again", run_id=self.id)
         failed = [found for found in self.versions.values() if found.status != "complete"]
         if failed:
-            words = [f"version {found.name} failed: {found.error}{_more(found)}" for found in failed]
+            words = [f"version {found.name} failed: {found.error}{explain(found)}" for found in failed]
             raise RunError(
                 f"run {self.id[:12]}: {len(failed)} of {len(self.versions)} versions failed\n" + "\n".join(words),
                 hint="correct what their logs say and run again; what is complete stays",
@@ -261,6 +261,8 @@ def _short(found: VersionOutcome) -> str:
     return f"failed: {found.error}" if found.status == "failed" else "was cut off"
 
 
-def _more(found: VersionOutcome) -> str:
-    tail = "".join(f"\n    {line}" for line in found.log_tail)
-    return f"\n  its log, {found.log}, ends with:{tail}" if tail else f"\n  its log: {found.log}"
+def explain(found: VersionOutcome) -> str:
+    """What to do about a version that failed, where its log is and how that ends, a line each."""
+    lines = [] if found.hint is None else [f"fix: {found.hint}"]
+    lines.append(f"its log: {found.log}")
+    return "".join(f"\n  {line}" for line in [*lines, *(f"  {line}" for line in found.log_tail)])

@@ -11,6 +11,8 @@ import json
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Literal, Self
 
+LOG_MARK = "mlstream: "  # what a worker's log says in our words, beside what the model printed
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:

@@ -115,8 +115,11 @@ def check_trained(trained: Sequence[Trained]) -> None:
     """
     failed = [found for found in trained if found.note is None]
     if failed:
-        words = [f"training {found.version} failed: {found.error}\n  its log: {found.log}" for found in failed]
-        raise RunError("\n".join(words), hint=failed[0].hint, versions=[found.version for found in failed])
+        raise RunError(
+            f"{len(failed)} of {len(trained)} trainings failed\n" + "\n".join(map(_words, failed)),
+            hint="correct what their logs say and train again",
+            versions=[found.version for found in failed],
+        )
 
 
 def target_of(config: ExperimentConfig, name: str) -> Path:
@@ -163,6 +166,12 @@ def _trained(name: str, target: Path, log: Path, ended: Ended) -> Trained:
         return Trained(name, target, log, None, ended.error, ended.hint, ended.log_tail)
     note: dict[str, Any] = json.loads(target.with_name(f"{target.name}.json").read_bytes())
     return Trained(name, target, log, note)
+
+
+def _words(found: Trained) -> str:
+    lines = [] if found.hint is None else [f"fix: {found.hint}"]
+    lines += [f"its log: {found.log}", *(f"  {line}" for line in found.log_tail)]
+    return f"training {found.version} failed: {found.error}" + "".join(f"\n  {line}" for line in lines)
 
 
 def _path(config: ExperimentConfig) -> str:

@@ -25,8 +25,6 @@ from mlstream.errors import VersionLoadError
 from mlstream.versions.reference import CodeReference
 from mlstream.versions.sources import Project, Sources
 
-_LAST_LINES = 4
-
 
 class _ExactLoader(SourceFileLoader):
     """Loads source only, and tells the account what it ran."""
@@ -117,7 +115,7 @@ def load_attribute(sources: Sources, reference: CodeReference, account: Account,
     """Import the module and get the name in it.
 
     Raises:
-        VersionLoadError: importing raised (with the last lines of where), or the module has no such name.
+        VersionLoadError: importing raised, or the module has no such name.
     """
     account.install()
     _forget(sources)
@@ -174,19 +172,21 @@ def call_factory(factory: Any, parameters: Mapping[str, Any], project: Project, 
         raise raised(exc, project, f"{where}: {name} raised", where=where) from exc
 
 
-def raised(exc: BaseException, project: Project, message: str, *, where: str) -> VersionLoadError:
-    """The error for an exception in a project's code: its kind, its text, and the project's line where it came from."""
+def raised(exc: Exception, project: Project, message: str, *, where: str) -> VersionLoadError:
+    """The error for an exception in a project's code: its kind, its text, and the project's line where it came from.
+
+    Raise it `from exc`: the whole traceback is the cause's.
+    """
     if isinstance(exc, SyntaxError) and exc.filename is not None:
         place = f" at {_shown(project, exc.filename)}:{exc.lineno}"
     else:
         frames = [frame for frame in traceback.extract_tb(exc.__traceback__) if _is_own(project, frame.filename)]
         place = f" at {_shown(project, frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
-    lines = "".join(traceback.format_exception(exc)).rstrip().splitlines()
-    return VersionLoadError(
-        f"{message} {type(exc).__name__}{place}: {exc}",
-        hint="the traceback ends with:\n  " + "\n  ".join(lines[-_LAST_LINES:]),
-        where=where,
-    )
+    text = next(iter(str(exc).splitlines()), "")
+    hint = None
+    if isinstance(exc, ModuleNotFoundError):
+        hint = f"modules are looked for in {project.root}, beside the file, and among the installed packages"
+    return VersionLoadError(f"{message} {type(exc).__name__}{place}: {text}", hint=hint, where=where)
 
 
 def _forget(sources: Sources) -> None:

@@ -70,7 +70,7 @@ def test_run_ls_and_show(cli: Cli, shop: Shop) -> None:
     assert failed.exit_code == 1
     assert "1 of 2 versions failed" in failed.stderr
     assert "version bad failed: its process ended by itself with exit code 7" in failed.stderr
-    assert "bad.log, ends with:\n    about to go wrong: exit" in failed.stderr
+    assert "bad.log\n    about to go wrong: exit" in failed.stderr
     assert [line.split()[:2] for line in failed.stdout.splitlines()[1:3]] == [["v1", "complete"], ["bad", "failed"]]
     assert "Traceback" not in failed.stderr
 

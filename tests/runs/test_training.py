@@ -100,7 +100,9 @@ def test_a_training_that_fails_fails_alone_and_writes_nothing(trained: tuple[Sho
     assert "LookupError: no labels in this snapshot" in found["broken"].log.read_text()
     assert found["nothing"].error == ("version nothing: training returned a NoneType, which has no predict")
     assert not [path for path in (shop.root / "models").iterdir() if path.name.startswith(("broken", "nothing", "."))]
-    with pytest.raises(RunError, match=r"training broken failed: (.*\n)*.*training nothing failed: ") as caught:
+    with pytest.raises(
+        RunError, match=r"2 of 4 trainings failed\ntraining broken failed: (.*\n)*.*training nothing failed: "
+    ) as caught:
         check_trained(list(found.values()))
     assert str(found["broken"].log) in caught.value.message
 

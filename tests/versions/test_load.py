@@ -95,8 +95,9 @@ def test_a_module_of_an_installed_package_is_digested_without_the_rest(experimen
                                     r"got an unexpected keyword argument 'bi'; correct `parameters:`"),
         ({"model": "shop/model.py:number"}, r"number is a int, which cannot be called; name a function"),
         ({"model": "shop/model.py:nothing"}, r"nothing returned a int, which has no predict\(frame\); return an"),
-        ({"model": "shop/model.py:broken"}, r"broken raised RuntimeError at shop/model\.py:\d+: no weights today; the "
-                                            r"traceback ends with:\n(.*\n)*  RuntimeError: no weights today"),
+        ({"model": "shop/model.py:broken"}, r"broken raised RuntimeError at shop/model\.py:\d+: no weights today$"),
+        ({"model": "shop/lost.py:make"}, r"importing shop\.lost raised ModuleNotFoundError at shop/lost\.py:1: No "
+                                         r"module named 'nowhere'; modules are looked for in /"),
         ({"model": "shop/raises.py:make"}, r"importing shop\.raises raised ZeroDivisionError at shop/raises\.py:3: "),
     ],
 )  # fmt: skip

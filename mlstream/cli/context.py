@@ -53,7 +53,7 @@ class Session:
 
     def say(self, message: str) -> None:
         """A message for a person, on stderr."""
-        self.err.print(message, soft_wrap=True)
+        self.err.print(message, soft_wrap=True, markup=False, emoji=False)
 
     def emit_json(self, value: Any) -> None:
         """One JSON value on stdout."""

@@ -215,7 +215,7 @@ class _Reading:
         asked = at.asked
         if answer.log_start_offset > at.position and _first_offset(data) > at.position:
             raise _deleted(asked, at.position, answer.log_start_offset)
-        reached = next_offset(data, at.position, topic=asked.topic, partition=asked.partition)
+        reached = min(asked.stop, next_offset(data, at.position, topic=asked.topic, partition=asked.partition))
         if reached <= at.position:
             at.size = max(2 * at.size, _batch_bytes(data))
             if at.size > MAX_FRAME_BYTES:
@@ -228,8 +228,8 @@ class _Reading:
                     offset=at.position,
                 )
             return None, 0
-        self.items.put(_fetched(at, data, min(reached, asked.stop), answer))
-        at.position, at.empty, at.size = min(reached, asked.stop), 0, at.limit
+        self.items.put(_fetched(at, data, reached, answer))
+        at.position, at.empty, at.size = reached, 0, at.limit
         return None, len(data)
 
     async def _ask(self, at: _Place) -> Any:

@@ -1,0 +1,64 @@
+"""The shape of a comparison: found by version and metric, and documented field by field."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlstream.comparison.compare import compare_predictions
+from mlstream.comparison.result import (
+    Blocks,
+    Comparison,
+    Coverage,
+    DeltaResult,
+    Interval,
+    LabelCoverage,
+    MetricResult,
+)
+from tests.comparison.streams import Stream, binary, experiment
+
+PAGE = Path(__file__).parents[2] / "docs" / "statistics.md"
+
+
+@pytest.fixture(scope="module")
+def found() -> Comparison:
+    return compare_predictions(
+        experiment("binary", bootstrap={"resamples": 200}), binary(Stream(400, 2), np.random.default_rng(1))
+    )
+
+
+def test_figures_are_found_by_version_and_metric(found: Comparison) -> None:
+    assert found.metric("v2", "roc_auc").version == "v2"
+    delta = found.delta("v2", "roc_auc")
+    assert delta is not None
+    assert delta.baseline == "v1"
+    own, base = found.metric("v2", "roc_auc").value, found.metric("v1", "roc_auc").value
+    assert own is not None
+    assert base is not None
+    assert delta.delta == pytest.approx(own - base)
+    assert found.delta("v1", "roc_auc") is None
+    with pytest.raises(KeyError):
+        found.metric("v1", "mae")
+
+
+def test_an_unknown_field_is_no_comparison(found: Comparison) -> None:
+    with pytest.raises(TypeError):
+        Comparison.from_dict(found.to_dict() | {"colour": "red"})
+
+
+@pytest.mark.parametrize(
+    "kind", [Comparison, Coverage, LabelCoverage, Blocks, MetricResult, DeltaResult, Interval], ids=lambda k: k.__name__
+)
+def test_every_field_of_the_json_is_documented(kind: type) -> None:
+    schema = PAGE.read_text(encoding="utf-8").split("## The JSON")[1]
+    named = set(re.findall(r"`([a-z_]+)(?:\[\])?`", schema)) | {"interval"}
+    assert {field.name for field in fields(kind)} <= named
+
+
+def test_every_setting_is_documented(found: Comparison) -> None:
+    schema = PAGE.read_text(encoding="utf-8").split("## The JSON")[1]
+    assert set(found.settings) <= set(re.findall(r"`([a-z_]+)`", schema))

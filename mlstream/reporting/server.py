@@ -25,7 +25,7 @@ from mlstream.home import Home
 from mlstream.reporting.tracking import server_environment, shown_uri, tracking_uri
 
 DEFAULT_PORT = 5000
-_START_S = 90.0  # importing MLflow takes seconds, on a busy machine many
+_START_S = 180.0  # importing MLflow takes seconds, on a busy machine many; a server that ends is noticed at once
 _STOP_S = 10.0
 
 

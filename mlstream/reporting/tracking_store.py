@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from mlflow import MlflowClient
 from mlflow.data.dataset_source_registry import get_registered_sources, register_dataset_source
 from mlflow.entities import (
+    Dataset,
     DatasetInput,
     Experiment,
     InputTag,
@@ -32,6 +33,7 @@ from requests.exceptions import RequestException
 from mlstream.comparison.result import Comparison
 from mlstream.errors import TrackingError
 from mlstream.reporting import wording
+from mlstream.reporting.dataset import SOURCE_TYPE, snapshot_dataset
 from mlstream.reporting.facts import RunFacts
 from mlstream.reporting.items import (
     COMPARISON,
@@ -48,7 +50,7 @@ from mlstream.reporting.items import (
 )
 from mlstream.reporting.tracking import Tracked, run_page, runs_page, shown_uri
 from mlstream.reporting.tracking_client import is_local, opened
-from mlstream.reporting.tracking_source import SnapshotSource, snapshot_dataset
+from mlstream.reporting.tracking_source import SnapshotSource
 
 _BATCH_METRICS = 1000 - 200  # MLflow takes 1,000 entities a request, of which 100 parameters and 100 tags
 _BATCH_OTHERS = 100
@@ -92,7 +94,8 @@ class _Writer:
         self._comparison = comparison
         self._run = run
         self._now_ms = time.time_ns() // 1_000_000
-        self._dataset = snapshot_dataset(comparison, run)
+        found = snapshot_dataset(comparison, run)
+        self._dataset = Dataset(found.name, found.digest, SOURCE_TYPE, found.source, found.schema, found.profile)
 
     def write(self, uri: str) -> Tracked:
         comparison = self._comparison

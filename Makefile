@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin
 RUN    := $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench docs notebook lock clean
+.PHONY: help demo test check format bench docs notebook screenshots lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -18,7 +18,7 @@ help:  ## this list
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade uv
-	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --python $(BIN)/python \
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python \
 		--constraint constraints.txt --editable '.[demo]' --group dev
 	@touch $@
 
@@ -38,7 +38,7 @@ format: $(VENV)/.ready  ## put the code into its form
 	$(BIN)/ruff format .
 
 $(VENV)/.ready-bench: $(VENV)/.ready
-	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --python $(BIN)/python \
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python \
 		--constraint constraints.txt --editable '.[demo,bench]'
 	@touch $@
 
@@ -46,15 +46,20 @@ bench: $(VENV)/.ready-bench  ## the figures of the README, each beside its peers
 	$(RUN) benchmarks
 
 notebook: $(VENV)/.ready  ## open the notebook of the demo
-	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --python $(BIN)/python jupyterlab
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python jupyterlab
 	$(BIN)/jupyter lab notebooks/
+
+# Needs Debian's chromium and the store that `make demo` filled.
+screenshots: $(VENV)/.ready  ## the pictures of the README, from the comparison that `make demo` recorded
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group docs
+	$(BIN)/python docs/screenshots.py .mlstream
 
 docs: $(VENV)/.ready  ## write docs/cli.md and configs/schema.json from the code
 	@$(BIN)/python docs/generate.py
 
 lock: $(VENV)/.ready  ## renew constraints.txt, the versions that the tests ran with
 	$(BIN)/uv pip compile --quiet --universal --no-header --no-annotate --no-emit-index-url \
-		--all-extras --group dev pyproject.toml --output-file constraints.txt
+		--all-extras --group dev --group docs pyproject.toml --output-file constraints.txt
 
 clean:  ## remove the environment and what tools left; the store in .mlstream stays
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -42,6 +42,22 @@ def make_room(size: int, kind: type[Scalar]) -> npt.NDArray[Scalar]:
     return np.frombuffer(pa.allocate_buffer(size * np.dtype(kind).itemsize), kind)
 
 
+def frozen(array: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
+    """The array, read-only: kernels are compiled once for what they only read, whoever owns it."""
+    array.flags.writeable = False
+    return array
+
+
+def parts_of(array: pa.Array) -> tuple[Ints, Bytes]:
+    """The offsets of a binary column's cells, one more than there are, and the bytes that they point into."""
+    _, ends, data = array.buffers()
+    found = np.zeros(len(array) + 1, np.int32) if ends is None else np.frombuffer(ends, np.int32)
+    return (
+        frozen(found[array.offset : array.offset + len(array) + 1]),
+        frozen(np.empty(0, np.uint8) if data is None else np.frombuffer(data, np.uint8)),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Binaries:
     """Buffers of a binary column: `ends` are Arrow's offsets; `valid` is a bitmap, and `nulls` counts its zeros."""

@@ -24,7 +24,7 @@ from mlstream.errors import UnsupportedFormat, WireError
 from mlstream.wire import decode_kernels as kernels
 from mlstream.wire.aborted import AbortedTransaction, Transactions
 from mlstream.wire.codecs import decompress_into
-from mlstream.wire.columns import Longs, make_room
+from mlstream.wire.columns import Longs, frozen, make_room
 from mlstream.wire.layout import (
     CHECKED_FROM,
     CODEC_MASK,
@@ -171,9 +171,8 @@ class _Response:
         """Decode the next batches, as many as take `limit_bytes` (at least one, where there is one)."""
         first = self.next
         self.next = self._decompress(first, min(limit_bytes, _MAX_BYTES))
-        table = self.table[:, first : self.next]
-        scratch = self.scratch[:]
-        scratch.flags.writeable = False
+        table = np.ascontiguousarray(self.table[:, first : self.next])  # one layout, so one compilation
+        scratch = frozen(self.scratch[:])
         # 4. tell control batches and batches of aborted transactions apart
         self.transactions.mark(table, self.source, scratch)
         rows = to_columns(self.source, scratch, table, start=self.start, stop=self.stop, place=self.place)
@@ -194,10 +193,11 @@ class _Response:
         """Decompress batches from `first` on to the front of the scratch; returns the batch to go on with."""
         # 3. decompress what is compressed
         table = self.table[:, first:]
-        codecs = table[kernels.ATTRIBUTES] & CODEC_MASK
-        codecs[(table[kernels.KIND] == kernels.SKIP) & ((table[kernels.ATTRIBUTES] & CONTROL) == 0)] = 0
+        idle = (table[kernels.KIND] == kernels.SKIP) & ((table[kernels.ATTRIBUTES] & CONTROL) == 0)
+        codecs = np.where(idle, 0, table[kernels.ATTRIBUTES] & CODEC_MASK)
         sizes = table[kernels.LAST] - table[kernels.FIRST]
-        sizes[codecs == 0] += _ROW_BYTES * table[kernels.RECORDS, codecs == 0]
+        sizes += np.where(codecs == 0, _ROW_BYTES * table[kernels.RECORDS], 0)
+        sizes[idle] = 0
         if not codecs.any():
             fits = int(np.searchsorted(np.cumsum(sizes), limit_bytes, side="right"))
             return first + min(max(fits, 1), int(table.shape[1]))

@@ -16,7 +16,7 @@ from crc32c import crc32c
 from mlstream.errors import UsageError, WireError
 from mlstream.wire import encode_kernels as kernels
 from mlstream.wire.codecs import compress
-from mlstream.wire.columns import HEADERS, NO_TIMESTAMP, SCHEMA, Longs
+from mlstream.wire.columns import HEADERS, NO_TIMESTAMP, SCHEMA, Longs, frozen, parts_of
 from mlstream.wire.encode_kernels import Cells, Records
 from mlstream.wire.layout import CHECKED_FROM, CODECS, HEADER, HEADER_BYTES, MAGIC, TRANSACTIONAL
 
@@ -116,8 +116,8 @@ def _to_records(columns: Columns) -> Records:
     none = _to_cells(pa.array([], pa.binary()))
     records = Records(times, keys, values, np.empty(0, np.int32), none, none)
     headers = _column(columns, "headers", HEADERS)
-    lengths = pc.fill_null(pc.list_value_length(headers), 0).to_numpy()
-    if rows == 0 or not lengths.any():
+    lengths = pc.fill_null(pc.list_value_length(headers), 0).to_numpy() if headers.null_count < rows else np.empty(0)
+    if not lengths.any():
         return records
     ends = np.zeros(rows + 1, np.int32)
     np.cumsum(lengths, out=ends[1:])
@@ -146,18 +146,14 @@ def _column(columns: Columns, name: str, kind: pa.DataType) -> pa.Array:
 
 def _to_cells(array: pa.Array) -> Cells:
     valid = array.is_valid().to_numpy(zero_copy_only=False) if array.null_count else np.empty(0, np.bool_)
-    _, ends, data = array.buffers()
-    found = np.zeros(1, np.int32) if ends is None else np.frombuffer(ends, np.int32)
-    return Cells(
-        found[array.offset : array.offset + len(array) + 1],
-        np.empty(0, np.uint8) if data is None else np.frombuffer(data, np.uint8),
-        valid,
-    )
+    ends, data = parts_of(array)
+    return Cells(ends, data, valid)
 
 
 def _to_times(array: pa.Array) -> Longs:
-    times: Longs = array.cast(pa.int64()).fill_null(NO_TIMESTAMP).to_numpy()
-    if (times == NO_TIMESTAMP).sum() != array.null_count:
+    whole = array.cast(pa.int64())
+    times: Longs = (whole.fill_null(NO_TIMESTAMP) if whole.null_count else whole).to_numpy()
+    if np.count_nonzero(times == NO_TIMESTAMP) != array.null_count:
         row = int(np.flatnonzero((times == NO_TIMESTAMP) & array.is_valid().to_numpy(zero_copy_only=False))[0])
         raise WireError(
             f"row {row}: the last millisecond of 1969 cannot be written: -1 stands for no timestamp",
@@ -166,7 +162,7 @@ def _to_times(array: pa.Array) -> Longs:
         )
     if len(times) and int(times.max()) - int(times.min()) > _MAX_SPAN_MS:
         raise WireError("the timestamps are too far apart for one batch", hint="use fewer rows")
-    return times
+    return frozen(times)
 
 
 def _bound(records: Records) -> int:

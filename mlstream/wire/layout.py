@@ -35,7 +35,7 @@ import numpy as np
 
 from mlstream.errors import CorruptBatch, UnsupportedFormat
 from mlstream.wire import decode_kernels as kernels
-from mlstream.wire.columns import Bytes, Longs
+from mlstream.wire.columns import Bytes, Longs, frozen
 
 Data = bytes | bytearray | memoryview
 
@@ -153,6 +153,4 @@ def _refuse_magic(magic: int, what: str, hint: str, place: Place, offset: int) -
 
 def as_array(data: Data) -> Bytes:
     """`data` as read-only bytes for the kernels, without a copy."""
-    array = np.frombuffer(data, np.uint8) if len(data) else np.empty(0, np.uint8)
-    array.flags.writeable = False
-    return array
+    return frozen(np.frombuffer(data, np.uint8) if len(data) else np.empty(0, np.uint8))

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mlstream.errors import UsageError
-from mlstream.wire.columns import Bytes, Ints
+from mlstream.wire.columns import Bytes, Ints, parts_of
 from mlstream.wire.compiled import compiled
 
 
@@ -29,16 +29,9 @@ def murmur2_partitions(keys: pa.Array, partitions: int) -> Ints:
         raise UsageError(f"{partitions} is no number of partitions")
     if keys.type != pa.binary():
         keys = keys.cast(pa.binary())
-    _, ends, data = keys.buffers()
+    ends, data = parts_of(keys)
     chosen = np.empty(len(keys), np.int32)
-    if len(keys):
-        _choose(
-            np.frombuffer(ends, np.int32)[keys.offset : keys.offset + len(keys) + 1],
-            np.empty(0, np.uint8) if data is None else np.frombuffer(data, np.uint8),
-            keys.is_valid().to_numpy(zero_copy_only=False),
-            partitions,
-            chosen,
-        )
+    _choose(ends, data, keys.is_valid().to_numpy(zero_copy_only=False), partitions, chosen)
     return chosen
 
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 import mlstream.wire as wire
+from mlstream.wire import decode_kernels, encode_kernels
+from mlstream.wire.decode import decode, decode_parts
+from mlstream.wire.encode import encode, split_rows
+from tests.wire.plain import Record, build
 
 FILES = sorted(Path(wire.__file__).parent.glob("*.py"))
 
@@ -41,3 +46,25 @@ def test_compiled_code_uses_nothing_from_another_file(path: Path) -> None:
     for function in compiled_functions(tree):
         used = {node.id for statement in function.body for node in ast.walk(statement) if isinstance(node, ast.Name)}
         assert not used & foreign, f"{path.name}: {function.name} uses {used & foreign}"
+
+
+def test_each_kernel_is_compiled_for_one_kind_of_arrays_only() -> None:
+    """A second kind would be another compilation of seconds, in the middle of somebody's work."""
+    for codec in ("none", "lz4"):
+        data = b"".join(build([Record(at, 1, b"k", b"v", ((b"h", None),))], codec=codec) for at in range(3))
+        for answer in (b"", data, bytearray(data), memoryview(data)):
+            columns = decode(answer, topic="t", partition=0, start=1).columns
+            list(decode_parts(answer, topic="t", partition=0, start=0, part_bytes=70))
+    copied = pa.ipc.open_stream(pa.BufferReader(_stream(columns))).read_all()
+    for table in (columns, columns.slice(1), copied, pa.table({"value": ["x", None]})):
+        encode(table)
+        split_rows(table, max_bytes=1000, max_rows=10)
+    for kernel in (decode_kernels.parse, decode_kernels.copy_headers, encode_kernels.write, encode_kernels.split):
+        assert len(kernel.signatures) == 1, kernel.signatures
+
+
+def _stream(columns: pa.RecordBatch) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, columns.schema) as writer:
+        writer.write_batch(columns)
+    return bytes(sink.getvalue())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -146,3 +148,14 @@ def test_parts_are_the_whole_in_order(batches: list[list[Record]], codec: str, p
         seen = part.columns["offset"].to_pylist()
         assert seen == list(range(start, part.next_offset))
     assert {pair[0] for part in parts for pair in part.leader_epochs} == {pair[0] for pair in whole.leader_epochs}
+
+
+def test_threads_decode_at_the_same_time_without_mixing_anything() -> None:
+    answers = [
+        build([Record(at, at, b"%d" % at, b"%d " % number * 500) for at in range(200)], codec=CODECS[number % 5])
+        for number in range(40)
+    ]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda data: decode(data, topic="t", partition=0, start=0).columns, answers))
+    for number, columns in enumerate(found):
+        assert set(columns["value"].to_pylist()) == {b"%d " % number * 500}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -34,6 +35,8 @@ KEEP_EVERYTHING: Mapping[str, str] = MappingProxyType(
     }
 )
 
+_TIMESTAMP_BOUNDS = ("message.timestamp.before.max.ms", "message.timestamp.after.max.ms")
+_OLDER_BROKER = f"Unknown topic config name: {_TIMESTAMP_BOUNDS[0]}"
 _TOPIC_RESOURCE = 2
 
 
@@ -133,18 +136,22 @@ async def _create(
     client: Client, name: str, partitions: int, config: dict[str, str], replication: int | None, exist_ok: bool
 ) -> TopicInfo:
     kind = CreateTopicsRequest.CreatableTopic
-    topic = kind(
-        name=name,
-        num_partitions=partitions,
-        replication_factor=-1 if replication is None else replication,
-        assignments=[],
-        configs=[kind.CreatableTopicConfig(name=key, value=str(value)) for key, value in config.items()],
-    )
     timeout_ms = int(client.timeout_s * 1000)
-    response = await _at_controller(
-        client, lambda: CreateTopicsRequest(topics=[topic], timeout_ms=timeout_ms), lambda found: found.topics[0]
-    )
-    result = response.topics[0]
+
+    def make(settings: Mapping[str, str]) -> Any:
+        topic = kind(
+            name=name,
+            num_partitions=partitions,
+            replication_factor=-1 if replication is None else replication,
+            assignments=[],
+            configs=[kind.CreatableTopicConfig(name=key, value=str(value)) for key, value in settings.items()],
+        )
+        return CreateTopicsRequest(topics=[topic], timeout_ms=timeout_ms)
+
+    result = (await _at_controller(client, partial(make, config), lambda found: found.topics[0])).topics[0]
+    if _OLDER_BROKER in (result.error_message or ""):
+        config = _before_3_6(config)
+        result = (await _at_controller(client, partial(make, config), lambda found: found.topics[0])).topics[0]
     failure = error_of(result.error_code, result.error_message)
     if isinstance(failure, errors.TopicAlreadyExistsError):
         if not exist_ok:
@@ -220,6 +227,14 @@ async def _agreed(client: Client, name: str, done: Callable[[Any], bool]) -> Non
 def _is_usable(entry: Any, partitions: int) -> bool:
     leaders = [part.leader_id for part in entry.partitions if part.error_code == 0]
     return entry.error_code == 0 and len(leaders) >= partitions and NO_LEADER not in leaders
+
+
+def _before_3_6(config: Mapping[str, str]) -> dict[str, str]:
+    """The same settings for brokers before Kafka 3.6: one bound for old and for future timestamps (KIP-937)."""
+    found = {name: value for name, value in config.items() if name not in _TIMESTAMP_BOUNDS}
+    if _TIMESTAMP_BOUNDS[0] in config:
+        found["message.timestamp.difference.max.ms"] = config[_TIMESTAMP_BOUNDS[0]]
+    return found
 
 
 def _near_setting(config: Mapping[str, str]) -> str:

@@ -34,6 +34,7 @@ class Patience:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
+        self._reason: Exception | None = None
         self.renew()
 
     def renew(self) -> None:
@@ -49,10 +50,12 @@ class Patience:
         """Wait before the next try.
 
         Raises:
-            Exception: `failure`, when the time is over.
+            Exception: `failure`, when the time is over; what it follows from, if it only says that it is too early.
         """
+        if self._reason is None or not isinstance(failure, errors.NodeNotReadyError):
+            self._reason = failure
         if time.monotonic() >= self._deadline:
-            raise failure
+            raise self._reason
         wait_s = min(self._pause_s, self.left_s()) * random.uniform(0.8, 1.2)
         self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
         await network.sleep(wait_s)

@@ -103,7 +103,8 @@ def fetch(
     client.run(f"topic {topics[0]}", reading.identities.note, topics, {} if topic_ids is None else dict(topic_ids))
     try:
         for found in asked:
-            client.network.call(reading.start, found)
+            if not client.network.call(reading.start, found):
+                raise _closed()
         left = len(asked)
         while left:
             item = reading.items.get()
@@ -149,7 +150,7 @@ class _Reading:
             failure.__cause__ = exc
             self.items.put(failure)
         except GeneratorExit:
-            self.items.put(BrokerUnavailable("the client was closed while it read"))
+            self.items.put(_closed())
             raise
         except BaseException as exc:
             self.items.put(exc)
@@ -331,6 +332,10 @@ def _fetched(at: _Place, data: bytes, reached: int, answer: Any) -> Fetched:
         answer.log_start_offset,
         answer.last_stable_offset,
     )
+
+
+def _closed() -> BrokerUnavailable:
+    return BrokerUnavailable("the client was closed while it read", hint="keep it open until all is read")
 
 
 def _first_offset(data: bytes) -> int:

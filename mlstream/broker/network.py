@@ -14,7 +14,8 @@ from kafka import errors
 from kafka.future import Future
 from kafka.net.selector import NetworkSelector
 
-from mlstream.broker._kafka import MAX_FRAME_BYTES, Connections, loop_thread, ssl_context
+from mlstream.broker._kafka import MAX_FRAME_BYTES, ConnectionFailedError, Connections, loop_thread, ssl_context
+from mlstream.errors import BrokerUnavailable
 
 T = TypeVar("T")
 
@@ -38,6 +39,7 @@ class Network:
             options["ssl_context"] = ssl_context(options)
         self._net = NetworkSelector(client_id=options["client_id"], slow_task_threshold_secs=0)
         self._manager = Connections(self._net, **options)
+        self._closed = False
 
     def open(self, timeout_s: float) -> None:
         """Start the thread and reach one of the servers.
@@ -56,11 +58,11 @@ class Network:
             raise future.exception
 
     def close(self) -> None:
-        """Close the connections and end the thread."""
-        try:
-            self._net.call_soon_threadsafe(self._manager.close)
-        except RuntimeError:
-            return  # closed before
+        """Close the connections and end the thread. Twice is no harm."""
+        if self._closed:
+            return
+        self._closed = True
+        self._net.call_soon_threadsafe(self._manager.close)
         thread = loop_thread(self._net)
         self._net.stop(timeout_ms=2000)
         if thread is None or not thread.is_alive():  # else it hangs in a name look-up; it is a daemon
@@ -99,7 +101,13 @@ class Network:
         return True
 
     def run(self, job: Callable[..., Awaitable[T]], *args: Any) -> T:
-        """Run a coroutine function on the loop and wait for its result; for other threads."""
+        """Run a coroutine function on the loop and wait for its result; for other threads.
+
+        Raises:
+            BrokerUnavailable: the network is closed.
+        """
+        if self._closed:
+            raise BrokerUnavailable("the client is closed", hint="open a new one")
         result: T = self._net.run(job, *args)
         return result
 
@@ -108,10 +116,13 @@ class Network:
         future: Awaitable[T] = self._net.call_soon_with_future(job, *args)
         return future
 
-    def call(self, function: Callable[..., object], *args: Any) -> None:
-        """Call a function on the loop, soon; from any thread. Nothing happens once the network is closed."""
-        with contextlib.suppress(RuntimeError):
-            self._net.call_soon_threadsafe(lambda: function(*args))
+    def call(self, function: Callable[..., object], *args: Any) -> bool:
+        """Call a function on the loop, soon; from any thread. False when the network is closed and nothing happens."""
+        if not self._closed:
+            with contextlib.suppress(RuntimeError):
+                self._net.call_soon_threadsafe(lambda: function(*args))
+                return True
+        return False
 
     async def send(self, request: Any, node: int, timeout_s: float) -> Any:
         """Send one request to a broker and wait for its answer.
@@ -119,7 +130,11 @@ class Network:
         Raises:
             KafkaError: the broker cannot be reached, the connection broke, or no answer came in time.
         """
-        return await self._manager.send(request, node, request_timeout_ms=timeout_s * 1000)
+        try:
+            return await self._manager.send(request, node, request_timeout_ms=timeout_s * 1000)
+        except ConnectionFailedError as exc:
+            where = f"broker {node}, which advertises {self.address(node)}"
+            raise ConnectionFailedError(f"{where}: {exc}", exc.code) from exc
 
     async def sleep(self, seconds: float) -> None:
         """Let others run for that long."""

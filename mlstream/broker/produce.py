@@ -97,7 +97,8 @@ class Producer:
             A future; its exception is a BrokerError. After a failure all later batches of the partition fail too.
         """
         item = _Item(batch, records, Future())
-        self._client.network.call(self._enqueue, topic, partition, item)
+        if not self._client.network.call(self._enqueue, topic, partition, item):
+            item.result.set_exception(_closed())
         return item.result
 
     def _enqueue(self, topic: str, partition: int, item: _Item) -> None:
@@ -115,7 +116,7 @@ class Producer:
                 except MlstreamError as exc:
                     lane.failure = exc
                 except BaseException as exc:
-                    lane.failure = BrokerUnavailable("the client was closed while it wrote")
+                    lane.failure = _closed()
                     self._fail(lane)
                     if isinstance(exc, GeneratorExit):
                         raise
@@ -257,6 +258,10 @@ async def _refusal(
             partition=partition,
         )
     return converted(exc, where, client.connection)
+
+
+def _closed() -> BrokerUnavailable:
+    return BrokerUnavailable("the client was closed while it wrote", hint="keep it open until all is written")
 
 
 def _unknown_outcome(client: Client, topic: str, partition: int, exc: errors.KafkaError) -> BrokerUnavailable:

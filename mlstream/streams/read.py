@@ -16,12 +16,13 @@ from queue import SimpleQueue
 import pyarrow as pa
 
 from mlstream.broker.client import Client
-from mlstream.broker.fetch import BUFFER_BYTES, STALL_S, Fetched, fetch
+from mlstream.broker.fetch import STALL_S, Fetched, fetch
 from mlstream.ranges import PartitionRange
 from mlstream.wire.decode import decode_parts
 
 # Decompressed, this is some 20 MB of columns: large enough for Arrow, small enough that memory is used again.
 PARTITION_MAX_BYTES = 2 << 20
+BUFFER_BYTES = 32 << 20
 PART_BYTES = 32 << 20
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 from kafka import errors
+from kafka.protocol.admin import CreateTopicsRequest, CreateTopicsResponse
 from kafka.protocol.consumer import FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse, OffsetSpec
 from kafka.protocol.metadata import MetadataRequest, MetadataResponse
 from kafka.protocol.producer import InitProducerIdRequest, InitProducerIdResponse, ProduceRequest, ProduceResponse
@@ -30,6 +31,7 @@ VERSIONS: dict[type, int] = {
     ListOffsetsRequest: 9,
     ProduceRequest: 12,
     InitProducerIdRequest: 5,
+    CreateTopicsRequest: 7,
 }
 RESPONSES = {
     MetadataRequest: MetadataResponse,
@@ -37,6 +39,7 @@ RESPONSES = {
     ListOffsetsRequest: ListOffsetsResponse,
     ProduceRequest: ProduceResponse,
     InitProducerIdRequest: InitProducerIdResponse,
+    CreateTopicsRequest: CreateTopicsResponse,
 }
 
 # An error code in the partition's answer, an error of the connection, or a call that may do something and give either.
@@ -72,6 +75,7 @@ class Cluster:
         self.topic_id = uuid.uuid4()
         self.partitions = {number: Partition() for number in range(partitions)}
         self.exists = True
+        self.unknown_settings: set[str] = set()
         self.local_start = 0  # offsets below lie on remote storage
         self.whole_batches = True  # a batch comes whole even if it is larger than was asked for
         self.faults: dict[type, list[Fault]] = defaultdict(list)  # for the next requests of that kind
@@ -104,6 +108,8 @@ class Cluster:
             return self._fetch(node, request, code)
         if isinstance(request, ProduceRequest):
             return self._produce(node, request, code)
+        if isinstance(request, CreateTopicsRequest):
+            return self._create(request)
         return InitProducerIdResponse(throttle_time_ms=0, error_code=0, producer_id=7, producer_epoch=0)
 
     def _metadata(self, request: Any) -> Any:
@@ -128,6 +134,17 @@ class Cluster:
         return MetadataResponse(
             throttle_time_ms=0, brokers=brokers, cluster_id="scripted", controller_id=1, topics=topics
         )
+
+    def _create(self, request: Any) -> Any:
+        asked = request.topics[0]
+        unknown = [entry.name for entry in asked.configs if entry.name in self.unknown_settings]
+        self.exists = not unknown
+        result = CreateTopicsResponse.CreatableTopicResult(
+            name=asked.name, topic_id=self.topic_id, error_code=40 if unknown else 0,
+            error_message=f"Unknown topic config name: {unknown[0]}" if unknown else None,
+            num_partitions=1, replication_factor=1, configs=[],
+        )  # fmt: skip
+        return CreateTopicsResponse(throttle_time_ms=0, topics=[result])
 
     def _refusal(self, node: int, number: int, epoch: int) -> int:
         part = self.partitions[number]

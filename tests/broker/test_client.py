@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from kafka.protocol.metadata import MetadataResponse
 
 from mlstream.broker.admin import create_topic, delete_topic
 from mlstream.broker.client import Client
@@ -177,6 +178,32 @@ def test_brokers_that_go_away_are_an_error_in_time(broker: Connection, topic: st
         proxy.accept()
         with pytest.raises(UnknownTopic):
             client.topic(topic)
+
+
+@pytest.mark.broker
+def test_a_broker_that_cannot_be_reached_is_named_with_what_it_advertises(broker: Connection) -> None:
+    """As when `advertised.listeners` names a host that only the brokers know."""
+    port = refused_port()
+    kind = MetadataResponse.MetadataResponseBroker
+    hidden = MetadataResponse(
+        version=12,
+        throttle_time_ms=0,
+        brokers=[kind(version=12, node_id=1, host="127.0.0.1", port=port, rack=None)],
+        cluster_id="hidden",
+        controller_id=1,
+        topics=[],
+    )
+
+    with Client(broker, timeout_s=1.5) as client:
+
+        async def learn() -> None:
+            client.network.learn(hidden)
+
+        client.network.run(learn)
+        with pytest.raises(
+            BrokerUnavailable, match=rf"broker 1, which advertises 127.0.0.1:{port}: connection ref"
+        ):
+            client.topic("any")
 
 
 @pytest.mark.broker

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 from kafka import errors
+from kafka.protocol.admin import CreateTopicsRequest
 from kafka.protocol.consumer import ListOffsetsRequest
 from kafka.protocol.metadata import MetadataRequest
 
+from mlstream.broker.admin import KEEP_EVERYTHING, create_topic
 from mlstream.broker.client import NO_LEADER, Client
 from mlstream.broker.offsets import Bounds, bounds, resolve
-from mlstream.errors import BrokerRefused, BrokerUnavailable, UnknownTopic
+from mlstream.errors import BrokerRefused, BrokerUnavailable, ConfigError, UnknownTopic
 from mlstream.ranges import PartitionRange, TopicSelection
 from tests.broker.scripted import Cluster, Fault, client_of
 
@@ -109,3 +111,29 @@ def test_a_topic_that_goes_away_while_it_is_asked_for_is_unknown(cluster: Cluste
     cluster.faults[ListOffsetsRequest] = [delete]
     with pytest.raises(UnknownTopic, match="there is no topic 'ticks'"):
         bounds(client, "ticks")
+
+
+def test_a_broker_before_kafka_3_6_gets_the_bound_of_timestamps_that_it_knows(cluster: Cluster, client: Client) -> None:
+    cluster.exists = False
+    cluster.unknown_settings = {"message.timestamp.before.max.ms", "message.timestamp.after.max.ms"}
+    create_topic(client, "ticks", partitions=4, config=KEEP_EVERYTHING)
+    asked = [request for _, request in cluster.asked if isinstance(request, CreateTopicsRequest)]
+    sent = {entry.name: entry.value for entry in asked[-1].topics[0].configs}
+    assert len(asked) == 2
+    assert sent["message.timestamp.difference.max.ms"] == str(2**63 - 1)
+    assert sent["retention.ms"] == "-1"
+    assert cluster.unknown_settings.isdisjoint(sent)
+
+
+def test_a_setting_that_is_unknown_to_the_broker_is_an_error(cluster: Cluster, client: Client) -> None:
+    cluster.unknown_settings = {"retention.msec"}
+    with pytest.raises(
+        ConfigError, match=r"Unknown topic config name: retention.msec; write 'retention.ms'"
+    ):
+        create_topic(client, "ticks", partitions=4, config={"retention.msec": "1"})
+
+
+def test_a_closed_client_says_so(client: Client) -> None:
+    client.close()
+    with pytest.raises(BrokerUnavailable, match="the client is closed; open a new one"):
+        client.topic("ticks")

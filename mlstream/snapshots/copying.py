@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,9 +23,8 @@ from mlstream.snapshots.store import Store
 from mlstream.streams.read import Block, read
 from mlstream.wire.columns import SCHEMA
 
-# Decoded rows that wait for more of their cell, over all partitions; and rows that are being hashed and written.
-PENDING_BYTES = 48 << 20
-WORKING_BYTES = 32 << 20
+PENDING_BYTES = 48 << 20  # decoded rows that wait for more of their cell, over all partitions
+WORKING_BYTES = 16 << 20  # rows that are being hashed and written, for each thread
 FETCH_BYTES = 2 << 20  # a block is that much, decompressed, and is kept as long as any of its rows waits
 BUFFER_BYTES = 24 << 20  # answers that wait to be decoded
 _NO_ROWS = pa.RecordBatch.from_pylist([], schema=SCHEMA)
@@ -93,7 +93,7 @@ def copy(
         CorruptBatch, StoreError: the data or the disk is at fault.
     """
     workers = max(2, min(os.cpu_count() or 2, 8))
-    with Pipeline(workers=workers, budget_bytes=WORKING_BYTES) as pipeline:
+    with Pipeline(workers=workers, budget_bytes=workers * WORKING_BYTES) as pipeline:
         copies = {
             (plan.wanted.topic, plan.wanted.partition): _Copy(
                 plan, PartitionAssembler(plan, pipeline=pipeline, staged=staged, path_of=store.object)
@@ -104,13 +104,12 @@ def copy(
         while ranges := [found.left[0] for found in copies.values() if found.left]:
             # One range of each partition at a time: holes between parts that the store has are rare.
             try:
-                for block in read(
-                    client, ranges, topic_ids=topic_ids, partition_max_bytes=FETCH_BYTES, buffer_bytes=BUFFER_BYTES
-                ):
-                    copies[block.topic, block.partition].take(block)
-                    _relieve(copies.values())
-                    if progress is not None:
-                        progress(_progress(copies.values(), total))
+                with _blocks(client, ranges, topic_ids) as blocks:
+                    for block in blocks:
+                        copies[block.topic, block.partition].take(block)
+                        _relieve(copies.values())
+                        if progress is not None:
+                            progress(_progress(copies.values(), total))
             except (OffsetOutOfRange, TopicChanged, UnknownTopic, UnknownPartition) as exc:
                 if not allow_partial:
                     raise
@@ -124,6 +123,16 @@ def copy(
         if progress is not None:
             progress(_progress(copies.values(), total, done=True))
         return [found.result() for found in copies.values()]
+
+
+@contextmanager
+def _blocks(client: Client, ranges: Sequence[PartitionRange], topic_ids: dict[str, str]) -> Iterator[Iterator[Block]]:
+    """The blocks of ranges; whatever happens to the caller, reading ends with it."""
+    blocks = read(client, ranges, topic_ids=topic_ids, partition_max_bytes=FETCH_BYTES, buffer_bytes=BUFFER_BYTES)
+    try:
+        yield blocks
+    finally:
+        blocks.close()  # type: ignore[attr-defined]  # a generator: it stops its threads
 
 
 @dataclass

@@ -101,6 +101,7 @@ def _sample(client: Client, wanted: PartitionRange, staged: Path) -> tuple[float
         offsets += block.next_offset - block.start
         size += block.columns.nbytes
         if size >= 8 * _SAMPLE_BYTES:
+            blocks.close()  # type: ignore[attr-defined]  # a generator: it stops to fetch
             break
     count = sum(len(found) for found in rows)
     if count == 0:

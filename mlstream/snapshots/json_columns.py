@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlstream.snapshots import json_kernels as kernels
+from mlstream.snapshots import json_texts
 from mlstream.snapshots.json_schema import ColumnType, Schema, fits_float
 from mlstream.snapshots.json_tokens import Tokens
 
@@ -116,7 +117,7 @@ class _Reader:
     def _integers(self) -> tuple[npt.NDArray[np.int64], Mask]:
         values = np.zeros(len(self._kinds), np.int64)
         beyond = np.zeros(len(self._kinds), np.bool_)
-        kernels.integers(self._data, self._kinds, self._starts, self._stops, values, beyond)
+        json_texts.integers(self._data, self._kinds, self._starts, self._stops, values, beyond)
         return values, beyond
 
     def _read_int(self) -> Mask:
@@ -145,7 +146,7 @@ class _Reader:
         broken = np.zeros(len(wanted), np.bool_)
         ends = np.empty(len(wanted) + 1, np.int32)
         out = np.empty(max(int((self._stops - self._starts)[wanted].sum()), 1), np.uint8)
-        kernels.strings(self._data, self._kinds, self._starts, self._stops, ends, out, broken)
+        json_texts.strings(self._data, self._kinds, self._starts, self._stops, ends, out, broken)
         self._values = _text_array(ends, out)
         return self._present & (broken | ~wanted)
 
@@ -173,7 +174,7 @@ class _Reader:
         """The wanted tokens as they stand in the text; `empty` for the others."""
         ends = np.empty(len(wanted) + 1, np.int32)
         out = np.empty(max(int((self._stops - self._starts)[wanted].sum()), 1), np.uint8)
-        kernels.texts(self._data, wanted, self._starts, self._stops, 0, ends, out)
+        json_texts.texts(self._data, wanted, self._starts, self._stops, 0, ends, out)
         found = _text_array(ends, out)
         if empty and not wanted.all():
             return pc.if_else(pa.array(wanted), found, empty)

@@ -21,6 +21,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from mlstream.snapshots import json_kernels as kernels
+from mlstream.snapshots import json_texts
 from mlstream.snapshots.json_tokens import Tokens
 
 ColumnType: TypeAlias = Literal["int", "float", "string", "bool", "time", "json"]
@@ -110,7 +111,7 @@ def _check_integers(tokens: Tokens, column: int, kinds: kernels.Bytes) -> tuple[
     rows = len(kinds)
     values = np.zeros(rows, np.int64)
     beyond = np.zeros(rows, np.bool_)
-    kernels.integers(tokens.data, kinds, tokens.starts[column], tokens.stops[column], values, beyond)
+    json_texts.integers(tokens.data, kinds, tokens.starts[column], tokens.stops[column], values, beyond)
     # 2^63 as a float64 is not an int64: compare where the value is near it by Python's exact integers.
     long = kinds == kernels.LONG
     rounded = values.astype(np.float64)

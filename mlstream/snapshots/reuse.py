@@ -51,23 +51,34 @@ def find_reuse(
     Args:
         topic_ids: the topics whose records may be taken from the store, and their ids; leave out compacted ones.
     """
-    usable: dict[tuple[str, int], tuple[Usable, ...]] = {}
-    objects: dict[str, StoredObject] = {}
     shelf = _Shelf(store)
+    candidates: list[_Candidate] = []
     for part in wanted:
         topic_id = topic_ids.get(part.topic)
         if not topic_id or not cluster_id:
             continue
-        found = []
         for holding in _covering(part, holdings(store, cluster_id, topic_id, part.partition)):
             stored = shelf.partition(holding.snapshot_id, cluster_id, part.topic, part.partition)
-            if stored is not None and _is_still_there(client, part, holding):
-                cells = {cell.cell.number: cell for cell in stored.cells}
-                found.append(Usable(holding, Known(holding.start, holding.stop, cells, stored.groups)))
-                objects.update(shelf.objects(holding.snapshot_id))
-        if found:
-            usable[part.topic, part.partition] = tuple(found)
+            if stored is not None:
+                candidates.append(_Candidate(part, holding, stored))
+    usable: dict[tuple[str, int], tuple[Usable, ...]] = {}
+    objects: dict[str, StoredObject] = {}
+    for found in _still_there(client, candidates):
+        cells = {cell.cell.number: cell for cell in found.stored.cells}
+        known = Known(found.holding.start, found.holding.stop, cells, found.stored.groups)
+        where = found.wanted.topic, found.wanted.partition
+        usable[where] = (*usable.get(where, ()), Usable(found.holding, known))
+        objects.update(shelf.objects(found.holding.snapshot_id))
     return Reuse(usable, objects)
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A snapshot's part of a wanted partition, before the broker was asked."""
+
+    wanted: PartitionRange
+    holding: Holding
+    stored: StoredPartition
 
 
 def _covering(wanted: PartitionRange, found: Iterable[Holding]) -> Iterator[Holding]:
@@ -87,15 +98,36 @@ def _covering(wanted: PartitionRange, found: Iterable[Holding]) -> Iterator[Hold
             return
 
 
-def _is_still_there(client: Client, wanted: PartitionRange, holding: Holding) -> bool:
-    """Whether the log has the holding's leader epoch at its last record."""
-    last = PartitionRange(wanted.topic, wanted.partition, holding.last_offset, holding.last_offset + 1)
+def _still_there(client: Client, candidates: Sequence[_Candidate]) -> list[_Candidate]:
+    """Those whose last record has the same leader epoch in the log as when it was copied, in the same order."""
+    epochs: dict[int, int | None] = {}
+    left = list(enumerate(candidates))
+    while left:
+        # One record of each partition at a time.
+        round_of = {(each.wanted.topic, each.wanted.partition): (number, each) for number, each in reversed(left)}
+        epochs.update(_epochs(client, dict(round_of.values())))
+        left = [(number, each) for number, each in left if number not in epochs]
+    return [each for number, each in enumerate(candidates) if epochs[number] == each.holding.leader_epoch]
+
+
+def _epochs(client: Client, asked: dict[int, _Candidate]) -> dict[int, int | None]:
+    """The leader epoch of each candidate's last record in the broker's log; None when it has no such record."""
+    found: dict[int, int | None] = dict.fromkeys(asked)
+    numbers = {(each.wanted.topic, each.wanted.partition): number for number, each in asked.items()}
+    ranges = [
+        PartitionRange(each.wanted.topic, each.wanted.partition, each.holding.last_offset, each.holding.stop)
+        for each in asked.values()
+    ]
     try:
-        blocks = list(read(client, [last], partition_max_bytes=1, threads=1))
+        for block in read(client, ranges, partition_max_bytes=1, threads=1):
+            if len(block.columns) > 0 and block.leader_epochs:
+                found[numbers[block.topic, block.partition]] = block.leader_epochs[-1][0]
     except MlstreamError:
-        return False  # expired, or the log ends earlier now: then it is copied
-    epochs = [epoch for block in blocks if len(block.columns) > 0 for epoch, _ in block.leader_epochs]
-    return bool(epochs) and epochs[-1] == holding.leader_epoch
+        # A record has expired, or a log ends earlier now: find out which, and copy those.
+        if len(asked) > 1:
+            for number, each in asked.items():
+                found.update(_epochs(client, {number: each}))
+    return found
 
 
 class _Shelf:

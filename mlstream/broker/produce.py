@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kafka import errors
+from kafka.protocol.metadata import CoordinatorType
 from kafka.protocol.producer import InitProducerIdRequest, ProduceRequest
 
 from mlstream.broker.admin import config_of
@@ -136,7 +137,7 @@ class Producer:
 async def init_producer_id(
     client: Client, *, transactional_id: str | None = None, timeout_ms: int = 60_000
 ) -> tuple[int, int]:
-    """A producer id and its epoch; with a transactional id from its coordinator."""
+    """A producer id and its epoch: from any broker, or of a transactional id from its coordinator."""
 
     def make() -> Any:
         return InitProducerIdRequest(
@@ -149,7 +150,10 @@ async def init_producer_id(
 
     patience = Patience(client.timeout_s)
     while True:
-        response = await client.ask(make)
+        node = None
+        if transactional_id is not None:
+            node = await client.coordinator(transactional_id, CoordinatorType.TRANSACTION)
+        response = await client.ask(make, node=node)
         failure = error_of(response.error_code)
         if failure is None:
             return response.producer_id, response.producer_epoch

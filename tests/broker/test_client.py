@@ -200,9 +200,7 @@ def test_a_broker_that_cannot_be_reached_is_named_with_what_it_advertises(broker
             client.network.learn(hidden)
 
         client.network.run(learn)
-        with pytest.raises(
-            BrokerUnavailable, match=rf"broker 1, which advertises 127.0.0.1:{port}: connection ref"
-        ):
+        with pytest.raises(BrokerUnavailable, match=rf"broker 1, which advertises 127.0.0.1:{port}: connection ref"):
             client.topic("any")
 
 

@@ -127,9 +127,7 @@ def test_a_broker_before_kafka_3_6_gets_the_bound_of_timestamps_that_it_knows(cl
 
 def test_a_setting_that_is_unknown_to_the_broker_is_an_error(cluster: Cluster, client: Client) -> None:
     cluster.unknown_settings = {"retention.msec"}
-    with pytest.raises(
-        ConfigError, match=r"Unknown topic config name: retention.msec; write 'retention.ms'"
-    ):
+    with pytest.raises(ConfigError, match=r"Unknown topic config name: retention.msec; write 'retention.ms'"):
         create_topic(client, "ticks", partitions=4, config={"retention.msec": "1"})
 
 

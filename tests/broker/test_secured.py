@@ -72,7 +72,5 @@ def test_what_a_user_may_not_do_is_refused(sasl_broker: SaslBroker, topic: str) 
             lambda: committed(guest, "group", topic, [0]),
             lambda: Producer(guest),
         ):
-            with pytest.raises(
-                BrokerRefused, match=r"not allowed \(.*AUTHORIZATION_FAILED\); ask for the right"
-            ):
+            with pytest.raises(BrokerRefused, match=r"not allowed \(.*AUTHORIZATION_FAILED\); ask for the right"):
                 attempt()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +13,15 @@ import pytest
 from skops import io as skops_io
 from threadpoolctl import threadpool_limits
 
-from mlstream import load_config
-from pipelines.flights import rule, train
+import mlstream
+from mlstream import Connection, MlstreamError, load_config
+from pipelines.flights import data, rule, train
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
-CONFIG = load_config(Path(__file__).parents[2] / "configs" / "flights.yaml")
+FILE = Path(__file__).parents[2] / "configs" / "flights.yaml"
+CONFIG = load_config(FILE)
 BY_HAND = pl.DataFrame({"carrier": ["UA", "UA", "UA", "UA", "B6", "B6"], "hour": [6, 6, 6, 17, 17, 17]})
 LATE = pl.Series("late", [False, False, True, True, True, False])
 
@@ -88,8 +91,8 @@ def test_the_rule_reads_the_table_that_training_wrote(tmp_path: Path) -> None:
 def test_an_estimators_file_holds_types_of_sklearn_and_numpy_only(
     version: str, estimators: dict[str, Pipeline]
 ) -> None:
-    data = skops_io.dumps(estimators[version])
-    asked_for = skops_io.get_untrusted_types(data=data)
+    dumped = skops_io.dumps(estimators[version])
+    asked_for = skops_io.get_untrusted_types(data=dumped)
     assert [name for name in asked_for if name.split(".")[0] not in ("sklearn", "numpy")] == []
     # The trees themselves: skops leaves it to the reader to trust them.
     assert asked_for == (
@@ -101,8 +104,8 @@ def test_an_estimators_file_holds_types_of_sklearn_and_numpy_only(
 def test_an_estimator_read_back_scores_the_same_bits(
     version: str, estimators: dict[str, Pipeline], sample: Sample
 ) -> None:
-    data = skops_io.dumps(estimators[version])
-    again = skops_io.loads(data, trusted=skops_io.get_untrusted_types(data=data))
+    dumped = skops_io.dumps(estimators[version])
+    again = skops_io.loads(dumped, trusted=skops_io.get_untrusted_types(data=dumped))
     assert (scores(again, sample[0]) == scores(estimators[version], sample[0])).all()
 
 
@@ -136,3 +139,57 @@ def test_the_versions_learn_something_about_flights_of_the_same_months(
         *(log_loss(late, scores(e, flights)) for e in estimators.values()),
     ]
     assert losses == sorted(losses, reverse=True)
+
+
+@pytest.fixture
+def experiment(topic: str, tmp_path: Path) -> mlstream.ExperimentConfig:
+    """The demo's experiment over topics of the test's own."""
+    text = FILE.read_text(encoding="utf-8")
+    for name in ("flights", "landings"):
+        text = text.replace(f"topic: {name}\n", f"topic: {topic}-{name}\n")
+    file = tmp_path / "flights.yaml"
+    file.write_text(text, encoding="utf-8")
+    return load_config(file)
+
+
+@pytest.mark.broker
+def test_training_takes_the_flights_that_are_due_and_have_landed(
+    table: pl.DataFrame, experiment: mlstream.ExperimentConfig, broker: Connection, tmp_path: Path
+) -> None:
+    week = table.filter((pl.col("month") == 2) & (pl.col("day") < 8))
+    flights, landings = experiment.input.topic, experiment.labels.topic if experiment.labels else None
+    assert landings is not None
+    mlstream.publish(flights, data.flights(week), partitions=4, connection=broker)
+    mlstream.publish(landings, data.landings(week), partitions=4, connection=broker)
+    frozen = mlstream.snapshot("week", topics=[flights, landings], connection=broker, home=tmp_path / "home")
+    found, late = train.examples(frozen, experiment)
+    due = week["landed"].max() - timedelta(hours=36)
+    expected = week.filter((pl.col("departure") <= due) & pl.col("landed").is_not_null())
+    assert 0 < expected.height < week["landed"].count() < week.height
+    assert found.columns == list(experiment.features or ())
+    columns = [*found.columns, "late"]
+    wanted = expected.with_columns(late=pl.col("arr_delay") > 15).select(columns)
+    assert found.with_columns(late).sort(columns).equals(wanted.sort(columns))
+
+
+@pytest.mark.broker
+def test_training_on_a_snapshot_without_any_label_says_what_to_freeze(
+    table: pl.DataFrame, experiment: mlstream.ExperimentConfig, broker: Connection, tmp_path: Path
+) -> None:
+    flights, landings = experiment.input.topic, experiment.labels.topic if experiment.labels else None
+    assert landings is not None
+    day = table.filter(month=2, day=8)
+    mlstream.publish(flights, data.flights(day), partitions=4, connection=broker)
+    mlstream.publish(landings, data.landings(table.filter(month=2, day=3)), partitions=4, connection=broker)
+    frozen = mlstream.snapshot("apart", topics=[flights, landings], connection=broker, home=tmp_path / "home")
+    with pytest.raises(
+        MlstreamError, match=r"no record of .* has a label in .*; freeze both topics over the same time"
+    ):
+        train.examples(frozen, experiment)
+
+
+def test_training_without_labels_of_their_own_topic_says_what_to_add(tmp_path: Path) -> None:
+    file = tmp_path / "bare.yaml"
+    file.write_text("experiment: bare\ninput: {topic: t}\nversions: {v1: {model: a.skops}}\n", encoding="utf-8")
+    with pytest.raises(MlstreamError, match="experiment bare: training needs features and labels; add `features:`"):
+        train.examples(None, load_config(file))  # type: ignore[arg-type]

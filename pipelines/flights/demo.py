@@ -54,11 +54,11 @@ PREPARE = (
     ),
 )
 NEXT = (
-    ("mlstream ui", "the comparison in MLflow: charts, parameters, the snapshot's digest"),
-    ("make notebook", "the flights, the predictions and the comparison in notebooks/flights.ipynb"),
-    (f"mlstream snapshot show {TEST}", "what exactly was compared; `snapshot verify` reads it all again"),
-    ("mlstream compare --baseline v2", "the same predictions, seen from the logistic regression"),
-    (f"edit {CONFIG}", "take `departures` out of the features; train, run and compare again: same flights"),
+    ("mlstream ui", "the comparison in MLflow, with its charts"),
+    ("make notebook", "flights, predictions and scores in Jupyter"),
+    (f"mlstream snapshot show {TEST}", "what exactly was compared"),
+    ("mlstream compare --baseline v2", "the trees against the regression"),
+    (f"edit {CONFIG}", "drop recent_late; train, run, compare again"),
     ("mlstream broker down", "stop Kafka; its data stays"),
 )
 
@@ -102,11 +102,12 @@ def run(step: Step) -> int:
 
 def print_end(seconds: float) -> None:
     """Say how long it took and what to try next."""
-    print(f"\n{bold('Done')} in {seconds:.0f} s. Try next:\n")
+    first = (
+        "" if which("mlstream") else f", after `source {os.path.relpath(Path(sys.executable).with_name('activate'))}`"
+    )
+    print(f"\n{bold('Done')} in {seconds:.0f} s. Try next{first}:\n")
     for command, what in NEXT:
-        print(f"  {bold(f'{command:<33}')}{what}")
-    if which("mlstream") is None:
-        print(f"\nBefore that, once: source {os.path.relpath(Path(sys.executable).with_name('activate'))}")
+        print(f"  {bold(f'{command:<35}')} {what}")
     print("\nWhat the demo does, and what its numbers do and do not say: docs/demo.md")
 
 

@@ -77,7 +77,7 @@ def test_the_demo_prints_each_command_that_it_runs_and_ends_with_what_to_try_nex
         "mlstream compare",
     ]
     assert "\033[" not in first.stdout
-    table, end = first.stdout.split("$ mlstream compare")[1].split("Try next:")
+    table, end = first.stdout.split("$ mlstream compare")[1].split("Try next")
     assert "cancelled or diverted: no arrival" in " ".join(table.split())
     assert "mlstream ui" in end
     assert "docs/demo.md" in end

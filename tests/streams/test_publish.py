@@ -115,9 +115,7 @@ def test_a_frame_without_rows_makes_the_topic(client: Client, broker: Connection
 def test_a_topic_that_does_not_exist_needs_partitions(client: Client, broker: Connection, topic: str) -> None:
     with pytest.raises(UsageError, match="codec 'zip' is not known; use one of none, gzip, snappy, lz4, zstd"):
         mlstream.publish(topic, pl.DataFrame({"value": ["a"]}), partitions=1, connection=broker, codec="zip")
-    with pytest.raises(
-        UnknownTopic, match=rf"there is no topic '{topic}'.*; give partitions= to make it, or"
-    ):
+    with pytest.raises(UnknownTopic, match=rf"there is no topic '{topic}'.*; give partitions= to make it, or"):
         mlstream.publish(topic, pl.DataFrame({"value": ["a"]}), connection=broker)
     assert topic not in client.topics()
 

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import polars as pl
 import pyarrow as pa
 
 from mlstream.config import DecodeConfig
+from mlstream.wire.columns import HEADERS
 
 # The scalar types of prediction columns, by the names that decoders use.
 _TYPES: dict[str, pl.DataType] = {
@@ -45,11 +45,10 @@ class Encoder:
 
     def __init__(self, topic: str, *, run_id: str, version: str, batch_rows: int) -> None:
         self._topic = topic
-        names = pa.array([RUN_HEADER, VERSION_HEADER] * batch_rows, pa.binary())
-        values = pa.array([run_id.encode(), version.encode()] * batch_rows, pa.binary())
-        pairs = pa.StructArray.from_arrays([names, values], ["key", "value"])
-        ends = pa.array(np.arange(0, 2 * batch_rows + 1, 2, dtype=np.int32))
-        self._headers = pa.ListArray.from_arrays(ends, pairs)
+        one = pa.scalar(
+            [{"key": RUN_HEADER, "value": run_id.encode()}, {"key": VERSION_HEADER, "value": version.encode()}], HEADERS
+        )
+        self._headers = pa.repeat(one, batch_rows)
 
     def encode(self, source: pl.DataFrame, predictions: pl.DataFrame) -> pa.Table:
         """A batch as columns `timestamp`, `key`, `value`, `headers`.

@@ -26,7 +26,6 @@ from mlstream.versions.files import write_atomically
 from mlstream.versions.importing import Account, load_attribute, raised
 from mlstream.versions.reference import ESTIMATOR_SUFFIXES, parse_code
 from mlstream.versions.sources import find_sources
-from mlstream.versions.trusted import dump_estimator
 
 
 def train(task: TrainTask, reports: Reports) -> Report:
@@ -82,6 +81,8 @@ def as_bytes(trained: Any, name: str, *, trust: bool, where: str) -> bytes:
                 f"{where}: training returned a {type(trained).__name__}, which has no predict",
                 hint="return the fitted estimator",
             )
+        from mlstream.versions.trusted import dump_estimator  # scikit-learn takes seconds, and tables need none
+
         return dump_estimator(trained, name, trust=trust, where=where)
     if isinstance(trained, bytes):
         return trained

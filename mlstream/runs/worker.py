@@ -87,8 +87,8 @@ def work(spec: Spec, reports: Reports) -> Report:
 
 def warm_up() -> None:
     """Load the compiled encoder, which takes up to a second and is no part of how fast a version is."""
-    nothing = pa.array([None], pa.binary())
-    encode(pa.table({"timestamp": pa.array([0], pa.timestamp("ms", "UTC")), "key": nothing, "value": nothing}))
+    nothing = pa.nulls(1, pa.binary())
+    encode(pa.table({"timestamp": pa.nulls(1, pa.timestamp("ms", "UTC")), "key": nothing, "value": nothing}))
 
 
 def batches(view: View, batch_rows: int) -> Iterator[tuple[int, pl.DataFrame]]:

@@ -164,12 +164,12 @@ def frame() -> pl.DataFrame:
 TRAINING = '''\
 """How models are trained."""
 
-from sklearn.ensemble import HistGradientBoostingClassifier
-
 from shop.weights import FACTOR
 
 
 def boosting(snapshot, config):
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
     print("training on", snapshot.name)
     frame = snapshot.scan(config.input.topic, decode=config.input.decode).collect()
     model = HistGradientBoostingClassifier(max_iter=5, max_depth=2)

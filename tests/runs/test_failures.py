@@ -177,26 +177,25 @@ def gone(pids: list[int], within_s: float) -> bool:
     return True
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
-def test_a_run_that_is_cut_off_is_incomplete_and_the_next_one_clears_up(
-    started: tuple[Shop, subprocess.Popen[str], Path], number: signal.Signals
-) -> None:
-    shop, process, gate = started
+def cut_off(shop: Shop, process: subprocess.Popen[str], number: signal.Signals) -> tuple[str, str]:
+    """Send the run a signal; give what it printed once its workers are gone too."""
     workers = [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
     assert workers
-    if number == signal.SIGKILL:
-        config = open_run(home=shop.home).config
-        with pytest.raises(RunError, match=r"the same run is being computed by another process; wait for it"):
-            run(config, snapshot=shop.snapshot, connection=shop.connection, home=shop.home)
     process.send_signal(number)
-    out, err = process.communicate(timeout=30)
-    assert process.returncode == (130 if number == signal.SIGINT else -number)
+    printed = process.communicate(timeout=30)
     assert gone(workers, within_s=10)
-    if number == signal.SIGINT:
-        assert out == ""
-        assert err.endswith("interrupted\n")
+    assert open_run(home=shop.home).status == "incomplete"
+    return printed
+
+
+def test_an_interrupted_run_is_incomplete_and_the_next_one_clears_up(
+    started: tuple[Shop, subprocess.Popen[str], Path],
+) -> None:
+    shop, process, gate = started
+    out, err = cut_off(shop, process, signal.SIGINT)
+    assert (process.returncode, out) == (130, "")
+    assert err.endswith("interrupted\n")
     first = open_run(home=shop.home)
-    assert first.status == "incomplete"
     with pytest.raises(RunIncomplete, match=r"was cut off; run it again"):
         first.check()
     with pytest.raises(RunIncomplete, match=r"version v1 was cut off; run it again"):
@@ -209,3 +208,14 @@ def test_a_run_that_is_cut_off_is_incomplete_and_the_next_one_clears_up(
     assert (second.status, second.key, second.attempt) == ("complete", first.key, 2)
     assert left.isdisjoint(topics(shop.connection))
     assert [found.status for found in list_runs(shop.home)] == ["complete", "incomplete"]
+
+
+def test_a_run_is_computed_by_one_process_at_a_time_and_its_workers_end_with_it(
+    started: tuple[Shop, subprocess.Popen[str], Path],
+) -> None:
+    shop, process, _ = started
+    config = open_run(home=shop.home).config
+    with pytest.raises(RunError, match=r"the same run is being computed by another process; wait for it"):
+        run(config, snapshot=shop.snapshot, connection=shop.connection, home=shop.home)
+    cut_off(shop, process, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL

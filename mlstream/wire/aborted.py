@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlstream.wire import decode_kernels as kernels
-from mlstream.wire.columns import Bytes, Longs
+from mlstream.wire.batches import Batches
+from mlstream.wire.columns import Bytes
 from mlstream.wire.layout import CONTROL, TRANSACTIONAL
+from mlstream.wire.record_kernels import ABORTED, KEPT, control_type
 
 _ABORT = 0
 
@@ -34,24 +35,23 @@ class Transactions:
         self._ahead = sorted(aborted, key=lambda found: found.first_offset, reverse=True)
         self._open: set[int] = set()
 
-    def mark(self, table: Longs, source: Bytes, scratch: Bytes) -> None:
+    def mark(self, batches: Batches, source: Bytes, scratch: Bytes) -> None:
         """Set the kind of aborted batches in the next part of the response.
 
         Args:
-            table: the kernels' table, FIELDS × batches.
-            source, scratch: where the records of the batches are.
+            batches: the part, each with the place of its records.
+            source, scratch: where those places are.
         """
         if not self._ahead and not self._open:
             return
-        attributes = table[kernels.ATTRIBUTES]
-        last_offsets = table[kernels.BASE_OFFSET] + table[kernels.LAST_DELTA]
-        for batch in np.flatnonzero(attributes & (CONTROL | TRANSACTIONAL)).tolist():
+        last_offsets = batches.last_offset
+        for batch in np.flatnonzero(batches.attributes & (CONTROL | TRANSACTIONAL)).tolist():
             while self._ahead and self._ahead[-1].first_offset <= last_offsets[batch]:
                 self._open.add(self._ahead.pop().producer_id)
-            producer = int(table[kernels.PRODUCER_ID, batch])
-            if attributes[batch] & CONTROL:
-                piece = scratch if table[kernels.SCRATCH, batch] else source
-                if kernels.control_type(piece, table[kernels.FIRST, batch], table[kernels.LAST, batch]) == _ABORT:
+            producer = int(batches.producer_id[batch])
+            if batches.attributes[batch] & CONTROL:
+                piece = scratch if batches.unpacked[batch] else source
+                if control_type(piece, batches.first[batch], batches.last[batch]) == _ABORT:
                     self._open.discard(producer)
-            elif producer in self._open and table[kernels.KIND, batch] == kernels.KEEP:
-                table[kernels.KIND, batch] = kernels.ABORTED
+            elif producer in self._open and batches.kind[batch] == KEPT:
+                batches.kind[batch] = ABORTED

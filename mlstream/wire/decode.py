@@ -21,10 +21,11 @@ import pyarrow as pa
 from crc32c import crc32c
 
 from mlstream.errors import UnsupportedFormat, WireError
-from mlstream.wire import decode_kernels as kernels
 from mlstream.wire.aborted import AbortedTransaction, Transactions
+from mlstream.wire.batches import Batches
 from mlstream.wire.codecs import decompress_into
-from mlstream.wire.columns import Longs, frozen, make_room
+from mlstream.wire.columns import frozen, make_room
+from mlstream.wire.header_kernels import MIN_RECORD_BYTES
 from mlstream.wire.layout import (
     CHECKED_FROM,
     CODEC_MASK,
@@ -35,8 +36,9 @@ from mlstream.wire.layout import (
     as_array,
     corrupt,
     read_headers,
-    refuse,
+    refuse_count,
 )
+from mlstream.wire.record_kernels import KEPT, MARKER, SKIPPED
 from mlstream.wire.rows import to_columns
 
 __all__ = ["AbortedTransaction", "Decoded", "decode", "decode_parts"]
@@ -152,31 +154,29 @@ class _Response:
         self.transactions = Transactions(aborted)
         self.scratch = np.empty(0, np.uint8)
         # 1. walk the headers
-        table = read_headers(self.source, place)
-        inside = table[kernels.BASE_OFFSET] < self.stop
-        self.stopped = not inside.all()
-        self.table = table[:, inside]
+        batches = read_headers(self.source, place)
+        inside = int(np.searchsorted(batches.base_offset, self.stop))
+        self.stopped = inside < batches.size
+        self.batches = batches = batches.part(0, inside)
         self.next = 0  # the first batch that no part has
-        _check_sums(self.view, self.table, place)
-        last_offsets = self.table[kernels.BASE_OFFSET] + self.table[kernels.LAST_DELTA]
-        control = (self.table[kernels.ATTRIBUTES] & CONTROL) != 0
-        self.table[kernels.KIND, control] = kernels.CONTROL
-        self.table[kernels.KIND, last_offsets < start] = kernels.SKIP
+        _check_sums(self.view, batches, place)
+        batches.kind[:] = np.where(batches.attributes & CONTROL, MARKER, KEPT)
+        batches.kind[batches.last_offset < start] = SKIPPED
 
     @property
     def done(self) -> bool:
-        return bool(self.next >= self.table.shape[1])
+        return self.next >= self.batches.size
 
     def part(self, limit_bytes: int) -> Decoded:
         """Decode the next batches, as many as take `limit_bytes` (at least one, where there is one)."""
         first = self.next
-        self.next = self._decompress(first, min(limit_bytes, _MAX_BYTES))
-        table = np.ascontiguousarray(self.table[:, first : self.next])  # one layout, so one compilation
+        self.next = first + self._decompress(self.batches.part(first, self.batches.size), min(limit_bytes, _MAX_BYTES))
+        batches = self.batches.part(first, self.next)
         scratch = frozen(self.scratch[:])
         # 4. tell control batches and batches of aborted transactions apart
-        self.transactions.mark(table, self.source, scratch)
-        rows = to_columns(self.source, scratch, table, start=self.start, stop=self.stop, place=self.place)
-        epochs = _leader_epochs(table, self.start)
+        self.transactions.mark(batches, self.source, scratch)
+        rows = to_columns(self.source, scratch, batches, start=self.start, stop=self.stop, place=self.place)
+        epochs = _leader_epochs(batches, self.start)
         self.start = self._position()
         return Decoded(rows.columns, self.start, rows.control, rows.aborted, epochs)
 
@@ -186,45 +186,42 @@ class _Response:
             return max(self.start, self.stop)
         if self.next == 0:
             return self.start
-        last = self.table[:, self.next - 1]
-        return max(self.start, min(self.stop, int(last[kernels.BASE_OFFSET] + last[kernels.LAST_DELTA]) + 1))
+        return max(self.start, min(self.stop, int(self.batches.last_offset[self.next - 1]) + 1))
 
-    def _decompress(self, first: int, limit_bytes: int) -> int:
-        """Decompress batches from `first` on to the front of the scratch; returns the batch to go on with."""
+    def _decompress(self, batches: Batches, limit_bytes: int) -> int:
+        """Decompress batches to the front of the scratch, as many as take `limit_bytes`; returns how many."""
         # 3. decompress what is compressed
-        table = self.table[:, first:]
-        idle = (table[kernels.KIND] == kernels.SKIP) & ((table[kernels.ATTRIBUTES] & CONTROL) == 0)
-        codecs = np.where(idle, 0, table[kernels.ATTRIBUTES] & CODEC_MASK)
-        sizes = table[kernels.LAST] - table[kernels.FIRST]
-        sizes += np.where(codecs == 0, _ROW_BYTES * table[kernels.RECORDS], 0)
+        idle = (batches.kind == SKIPPED) & ((batches.attributes & CONTROL) == 0)
+        codecs = np.where(idle, 0, batches.attributes & CODEC_MASK)
+        packed = batches.last - batches.first
+        sizes = np.where(codecs == 0, packed + _ROW_BYTES * batches.records, packed)
         sizes[idle] = 0
         if not codecs.any():
             fits = int(np.searchsorted(np.cumsum(sizes), limit_bytes, side="right"))
-            return first + min(max(fits, 1), int(table.shape[1]))
+            return min(max(fits, 1), batches.size)
         if len(self.scratch) == 0:
-            packed = int((table[kernels.LAST] - table[kernels.FIRST])[codecs != 0].sum())
-            self.scratch = make_room(min(packed * _GUESS, limit_bytes), np.uint8)
+            self.scratch = make_room(min(int(packed[codecs != 0].sum()) * _GUESS, limit_bytes), np.uint8)
         taken = used = 0
-        columns = (codecs, sizes, table[kernels.FIRST], table[kernels.LAST])
-        batches = zip(*(column.tolist() for column in columns), strict=True)
-        for batch, (codec, size, begin, end) in enumerate(batches):
+        columns = (codecs, sizes, batches.first, batches.last, batches.records)
+        for batch, (codec, size, begin, end, records) in enumerate(
+            zip(*(column.tolist() for column in columns), strict=True)
+        ):
             if taken and taken + size > limit_bytes:
-                return first + batch
+                return batch
             if codec:
-                offset = int(table[kernels.BASE_OFFSET, batch])
+                offset = int(batches.base_offset[batch])
                 plain = self._unpack(codec, self.view[begin:end], used, offset)
-                records = int(table[kernels.RECORDS, batch])
-                if records * kernels.MIN_RECORD_BYTES > plain:
-                    refuse(kernels.RECORD_COUNT, place=self.place, offset=offset)
+                if records * MIN_RECORD_BYTES > plain:
+                    refuse_count(place=self.place, offset=offset)
                 size = plain + _ROW_BYTES * records
                 if taken and taken + size > limit_bytes:
-                    return first + batch  # unpacked again as the first of the next part
-                table[kernels.SCRATCH, batch] = 1
-                table[kernels.FIRST, batch] = used
+                    return batch  # unpacked again as the first of the next part
+                batches.unpacked[batch] = 1
+                batches.first[batch] = used
                 used += plain
-                table[kernels.LAST, batch] = used
+                batches.last[batch] = used
             taken += size
-        return first + int(table.shape[1])
+        return batches.size
 
     def _unpack(self, codec: int, piece: memoryview, used: int, offset: int) -> int:
         """Decompress one batch to `scratch[used:]`, which grows as long as it may; returns the size."""
@@ -254,19 +251,18 @@ class _Response:
         return 0
 
 
-def _check_sums(view: memoryview, table: Longs, place: Place) -> None:
+def _check_sums(view: memoryview, batches: Batches, place: Place) -> None:
     # 2. check each batch's CRC-32C
-    begins, ends, sums = (table[field].tolist() for field in (kernels.BEGIN, kernels.END, kernels.CRC))
-    for begin, end, expected in zip(begins, ends, sums, strict=True):
+    columns = (batches.begin, batches.end, batches.checksum)
+    for begin, end, expected in zip(*(column.tolist() for column in columns), strict=True):
         if crc32c(view[begin + CHECKED_FROM : end]) != expected:
             offset = int.from_bytes(view[begin : begin + 8], "big")
             corrupt("its checksum does not match its bytes", place=place, offset=offset)
 
 
-def _leader_epochs(table: Longs, start: int) -> tuple[tuple[int, int], ...]:
-    table = table[:, table[kernels.BASE_OFFSET] + table[kernels.LAST_DELTA] >= start]
-    epochs = table[kernels.LEADER_EPOCH]
-    if len(epochs) == 0:
+def _leader_epochs(batches: Batches, start: int) -> tuple[tuple[int, int], ...]:
+    inside = batches.part(int(np.searchsorted(batches.last_offset, start)), batches.size)
+    if inside.size == 0:
         return ()
-    changes = [0, *(np.flatnonzero(np.diff(epochs)) + 1).tolist()]
-    return tuple((int(epochs[batch]), max(start, int(table[kernels.BASE_OFFSET, batch]))) for batch in changes)
+    changes = [0, *(np.flatnonzero(np.diff(inside.leader_epoch)) + 1).tolist()]
+    return tuple((int(inside.leader_epoch[batch]), max(start, int(inside.base_offset[batch]))) for batch in changes)

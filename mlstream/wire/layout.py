@@ -34,8 +34,9 @@ from typing import NoReturn
 import numpy as np
 
 from mlstream.errors import CorruptBatch, UnsupportedFormat
-from mlstream.wire import decode_kernels as kernels
-from mlstream.wire.columns import Bytes, Longs, frozen
+from mlstream.wire import header_kernels, record_kernels
+from mlstream.wire.batches import Batches, make_batches
+from mlstream.wire.columns import Bytes, frozen
 
 Data = bytes | bytearray | memoryview
 
@@ -49,22 +50,24 @@ LOG_APPEND_TIME = 0x08
 TRANSACTIONAL = 0x10
 CONTROL = 0x20
 
-_PROBLEMS = {
-    kernels.BATCH_LENGTH: "its length is too small for a batch",
-    kernels.BATCH_OFFSET: "its offsets are negative or too large",
-    kernels.BATCH_ORDER: "its offsets do not follow those of the batch before it",
-    kernels.RECORD_COUNT: "its number of records does not fit its offsets or its length",
-    kernels.VARINT: "a number in it is too long or cut off",
-    kernels.RECORD_LENGTH: "the record's length does not fit the batch",
-    kernels.TIMESTAMP: "the record's timestamp is out of range",
-    kernels.OFFSET_DELTA: "the record's offset does not follow the one before it or is past the batch's last",
-    kernels.KEY_LENGTH: "the key's length does not fit the record",
-    kernels.VALUE_LENGTH: "the value's length does not fit the record",
-    kernels.HEADER_COUNT: "the number of headers does not fit the record",
-    kernels.HEADER_LENGTH: "a header's length does not fit the record",
-    kernels.RECORD_REST: "the record is longer than its contents",
-    kernels.BATCH_REST: "there are bytes after its last record",
-    kernels.CONTROL_KEY: "a control record's key is too short",
+_HEADER_PROBLEMS = {
+    header_kernels.BATCH_LENGTH: "its length is too small for a batch",
+    header_kernels.BATCH_OFFSET: "its offsets are negative or too large",
+    header_kernels.BATCH_ORDER: "its offsets do not follow those of the batch before it",
+    header_kernels.RECORD_COUNT: "its number of records does not fit its offsets or its length",
+}
+_RECORD_PROBLEMS = {
+    record_kernels.VARINT: "a number in it is too long or cut off",
+    record_kernels.RECORD_LENGTH: "the record's length does not fit the batch",
+    record_kernels.TIMESTAMP: "the record's timestamp is out of range",
+    record_kernels.OFFSET_DELTA: "the record's offset does not follow the one before it or is past the batch's last",
+    record_kernels.KEY_LENGTH: "the key's length does not fit the record",
+    record_kernels.VALUE_LENGTH: "the value's length does not fit the record",
+    record_kernels.HEADER_COUNT: "the number of headers does not fit the record",
+    record_kernels.HEADER_LENGTH: "a header's length does not fit the record",
+    record_kernels.RECORD_REST: "the record is longer than its contents",
+    record_kernels.BATCH_REST: "there are bytes after its last record",
+    record_kernels.CONTROL_KEY: "a control record's key is too short",
 }
 
 
@@ -91,40 +94,45 @@ def next_offset(data: Data, start: int, *, topic: str = "?", partition: int = -1
         CorruptBatch: a header's lengths or offsets cannot be.
         UnsupportedFormat: a batch of another message format than 2.
     """
-    table = read_headers(as_array(data), Place(topic, partition))
-    if table.shape[1] == 0:
+    batches = read_headers(as_array(data), Place(topic, partition))
+    if batches.size == 0:
         return start
-    return max(start, int(table[kernels.BASE_OFFSET, -1] + table[kernels.LAST_DELTA, -1]) + 1)
+    return max(start, int(batches.last_offset[-1]) + 1)
 
 
-def read_headers(data: Bytes, place: Place) -> Longs:
-    """The headers of the complete batches in `data`, as the kernels' table: FIELDS × batches.
+def read_headers(data: Bytes, place: Place) -> Batches:
+    """The complete batches in `data`, as their headers tell.
 
     Raises:
         CorruptBatch: a header's lengths or offsets cannot be.
         UnsupportedFormat: a batch of another message format than 2.
     """
-    table = np.empty((kernels.FIELDS, kernels.count_batches(data)), np.int64)
-    found, problem, at = kernels.walk(data, table)
-    if problem != kernels.FINE:
+    batches = make_batches(header_kernels.count_batches(data))
+    found, problem, at = header_kernels.walk(data, batches)
+    if problem != header_kernels.FINE:
         _refuse_header(problem, data[at:], place)
-    return table[:, :found]
+    return batches.part(0, found)
 
 
 def _refuse_header(problem: int, header: Bytes, place: Place) -> NoReturn:
     offset = int.from_bytes(header[:8].tobytes(), "big", signed=True)
-    if problem == kernels.OLD_MAGIC:
+    if problem == header_kernels.OLD_MAGIC:
         what = ", which producers wrote before Kafka 0.11, is not read"
         hint = "copy the topic with a current producer (MirrorMaker does), and read the copy"
         _refuse_magic(int(header[16]), what, hint, place, offset)
-    if problem == kernels.NEW_MAGIC:
+    if problem == header_kernels.NEW_MAGIC:
         _refuse_magic(int(header[16]), " is not known", "upgrade mlstream", place, offset)
-    refuse(problem, place=place, offset=offset)
+    corrupt(_HEADER_PROBLEMS[problem], place=place, offset=offset)
 
 
-def refuse(problem: int, *, place: Place, offset: int, record: int | None = None) -> NoReturn:
-    """Raise the error of a kernel's problem code, for the batch at `offset`."""
-    corrupt(_PROBLEMS[problem], place=place, offset=offset, record=record)
+def refuse_count(*, place: Place, offset: int) -> NoReturn:
+    """Raise the error of a batch that says to hold more records than its bytes can."""
+    corrupt(_HEADER_PROBLEMS[header_kernels.RECORD_COUNT], place=place, offset=offset)
+
+
+def refuse_record(problem: int, *, place: Place, offset: int, record: int | None) -> NoReturn:
+    """Raise the error of a problem in a record of the batch at `offset`."""
+    corrupt(_RECORD_PROBLEMS[problem], place=place, offset=offset, record=record)
 
 
 def corrupt(what: str, *, place: Place, offset: int, record: int | None = None) -> NoReturn:

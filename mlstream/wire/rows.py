@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from mlstream.wire import decode_kernels as kernels
-from mlstream.wire.columns import SCHEMA, Binaries, Bytes, Longs, header_lists, make_room, no_headers, timestamps
-from mlstream.wire.layout import Place, refuse
+from mlstream.wire import record_kernels as kernels
+from mlstream.wire.batches import Batches
+from mlstream.wire.columns import SCHEMA, Binaries, Bytes, header_lists, make_room, no_headers, timestamps
+from mlstream.wire.layout import Place, refuse_record
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,19 +22,18 @@ class Rows:
     aborted: int
 
 
-def to_columns(source: Bytes, scratch: Bytes, table: Longs, *, start: int, stop: int, place: Place) -> Rows:
-    """The records with offsets in `[start, stop)` of the batches in `table`.
+def to_columns(source: Bytes, scratch: Bytes, batches: Batches, *, start: int, stop: int, place: Place) -> Rows:
+    """The records with offsets in `[start, stop)` of batches.
 
     Args:
-        source, scratch: where the batches' records are, as `table` says.
-        table: the kernels' table, FIELDS × batches, with every batch's kind set.
+        source, scratch: where the batches' records are.
+        batches: each with its kind and the place of its records; no more of them than fit there.
         place: the topic and partition, for errors.
 
     Raises:
         CorruptBatch: a record does not fit its batch.
     """
-    records = table[kernels.RECORDS][table[kernels.KIND] != kernels.SKIP]  # each checked to be no more than fit
-    room = int(records.sum())
+    room = int(batches.records[batches.kind != kernels.SKIPPED].sum())
     offsets, times, key_at, value_at = (make_room(room, np.int64) for _ in range(4))
     types = make_room(room, np.uint8)
     key_ends, value_ends, header_ends = (make_room(room + 1, np.int32) for _ in range(3))
@@ -41,20 +41,20 @@ def to_columns(source: Bytes, scratch: Bytes, table: Longs, *, start: int, stop:
     counts = np.zeros(kernels.COUNTS, np.int64)
     # 5. check every record and note where its parts are
     problem = kernels.parse(
-        source, scratch, table, start, stop, offsets, times, types,
+        source, scratch, batches, start, stop, offsets, times, types,
         key_at, key_ends, value_at, value_ends, header_ends, valid, counts,
     )  # fmt: skip
     if problem != kernels.FINE:
-        offset = int(table[kernels.BASE_OFFSET, counts[kernels.BAD_BATCH]])
+        offset = int(batches.base_offset[counts[kernels.BAD_BATCH]])
         record = int(counts[kernels.BAD_RECORD])
-        refuse(problem, place=place, offset=offset, record=None if record < 0 else record)
+        refuse_record(problem, place=place, offset=offset, record=None if record < 0 else record)
     # 6. copy keys, values and headers to columns
     rows = int(counts[kernels.ROWS_FILLED])
     key_ends, value_ends, header_ends = key_ends[: rows + 1], value_ends[: rows + 1], header_ends[: rows + 1]
     keys = make_room(int(key_ends[rows]), np.uint8)
     values = make_room(int(value_ends[rows]), np.uint8)
-    kernels.copy_binaries(source, scratch, table, key_at, key_ends, keys)
-    kernels.copy_binaries(source, scratch, table, value_at, value_ends, values)
+    kernels.copy_binaries(source, scratch, batches, key_at, key_ends, keys)
+    kernels.copy_binaries(source, scratch, batches, value_at, value_ends, values)
     headers = int(counts[kernels.HEADERS])
     if headers == 0:
         lists = no_headers(rows)
@@ -64,7 +64,7 @@ def to_columns(source: Bytes, scratch: Bytes, table: Longs, *, start: int, stop:
         contents = make_room(int(counts[kernels.CONTENT_BYTES]), np.uint8)
         known = np.full((headers + 7) // 8, 0xFF, np.uint8)
         nulls = kernels.copy_headers(
-            source, scratch, table, value_at, value_ends, header_ends, name_ends, names, content_ends, contents, known
+            source, scratch, batches, value_at, value_ends, header_ends, name_ends, names, content_ends, contents, known
         )
         lists = header_lists(
             header_ends, Binaries(name_ends, names, known, 0), Binaries(content_ends, contents, known, nulls)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 import mlstream.wire as wire
-from mlstream.wire import decode_kernels, encode_kernels
+from mlstream.wire import encode_kernels, header_kernels, record_kernels
 from mlstream.wire.decode import decode, decode_parts
 from mlstream.wire.encode import encode, split_rows
 from tests.wire.plain import Record, build
@@ -30,7 +30,7 @@ KERNELS = [path for path in FILES if compiled_functions(ast.parse(path.read_text
 
 
 def test_there_are_kernels_to_look_at() -> None:
-    assert {path.stem for path in KERNELS} == {"decode_kernels", "encode_kernels", "partition"}
+    assert {path.stem for path in KERNELS} == {"header_kernels", "record_kernels", "encode_kernels", "partition"}
 
 
 @pytest.mark.parametrize("path", KERNELS, ids=lambda path: path.stem)
@@ -59,7 +59,12 @@ def test_each_kernel_is_compiled_for_one_kind_of_arrays_only() -> None:
     for table in (columns, columns.slice(1), copied, pa.table({"value": ["x", None]})):
         encode(table)
         split_rows(table, max_bytes=1000, max_rows=10)
-    for kernel in (decode_kernels.parse, decode_kernels.copy_headers, encode_kernels.write, encode_kernels.split):
+    for kernel in (
+        header_kernels.walk,
+        *(getattr(record_kernels, name) for name in ("parse", "copy_binaries", "copy_headers")),
+        encode_kernels.write,
+        encode_kernels.split,
+    ):
         assert len(kernel.signatures) == 1, kernel.signatures
 
 

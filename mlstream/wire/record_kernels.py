@@ -1,60 +1,24 @@
-"""Compiled loops that walk, check and copy record batches. Allocate and raise nothing: problems come back as codes.
+"""Compiled loops that check and copy the records of batches. Allocate and raise nothing: problems come back as codes.
 
 Every read is preceded by a check against the end of its piece, and every write goes to an array that was sized from
-what was checked, so corrupt bytes end in a code, never outside a buffer.
-
-Nothing here calls what is compiled in another file: see `compiled`.
+what was checked, so corrupt bytes end in a code, never outside a buffer. Nothing here calls what is compiled in another
+file: see `compiled`.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from mlstream.wire.batches import Batches
 from mlstream.wire.columns import Bytes, Ints, Longs
 from mlstream.wire.compiled import compiled
 
-# Columns of the table of batches: what the header says …
-(
-    BEGIN,  # position of the batch in the data
-    END,
-    BASE_OFFSET,
-    LAST_DELTA,
-    LEADER_EPOCH,
-    MAGIC,
-    CRC,
-    ATTRIBUTES,
-    BASE_TIMESTAMP,
-    MAX_TIMESTAMP,
-    PRODUCER_ID,
-    RECORDS,
-    # … and what decode.py adds: where the plain records are, and what becomes of them.
-    SCRATCH,  # 1 when they were decompressed, 0 when they are in the data itself
-    FIRST,  # position of the first record there
-    LAST,  # position after the last one
-    KIND,  # one of the kinds below
-    ROW,  # the row that its first record went to
-    ROWS,  # how many of its records became rows
-) = range(18)
-FIELDS = 18
-
-KEEP, CONTROL, ABORTED, SKIP = range(4)
-
-HEADER_BYTES = 61
-MIN_RECORD_BYTES = 7
-
-# The ends of int64. Sums are checked before they are made: compiled code takes it that they do not overflow.
-_MOST = 2**63 - 1
-_LEAST = -(2**63)
+# What becomes of a batch's records: rows, a count, or nothing at all, not even a check.
+KEPT, MARKER, ABORTED, SKIPPED = range(4)
 
 # Problems.
 (
     FINE,
-    BATCH_LENGTH,
-    OLD_MAGIC,
-    NEW_MAGIC,
-    BATCH_OFFSET,
-    BATCH_ORDER,
-    RECORD_COUNT,
     VARINT,
     RECORD_LENGTH,
     TIMESTAMP,
@@ -66,7 +30,7 @@ _LEAST = -(2**63)
     RECORD_REST,
     BATCH_REST,
     CONTROL_KEY,
-) = range(18)
+) = range(12)
 
 # What `parse` counts.
 (
@@ -84,86 +48,11 @@ _LEAST = -(2**63)
 ) = range(11)
 COUNTS = 11
 
+_MIN_BODY_BYTES = 6  # a record without its length
 
-@compiled
-def _big_endian(data: Bytes, at: int, size: int) -> int:
-    """A signed integer of `size` bytes; the caller has checked that they are there."""
-    value = int(np.int8(data[at]))
-    for k in range(1, size):
-        value = (value << 8) | int(np.int64(data[at + k]))
-    return value
-
-
-@compiled
-def count_batches(data: Bytes) -> int:
-    """How many complete batches `data` can hold at most; stops at a length that is no length."""
-    size = len(data)
-    at = 0
-    found = 0
-    while size - at >= 17:
-        length = _big_endian(data, at + 8, 4)
-        if length < 0 or length > size - at - 12:
-            break
-        at += 12 + length
-        found += 1
-    return found + 1
-
-
-@compiled
-def walk(data: Bytes, table: Longs) -> tuple[int, int, int]:
-    """Fill `table` (FIELDS × `count_batches`) with the headers of the complete batches.
-
-    Returns:
-        How many there are, a problem's code (FINE when there is none), and the position of the batch that has it.
-    """
-    size = len(data)
-    at = 0
-    found = 0
-    previous = -1
-    while size - at >= 17:
-        length = _big_endian(data, at + 8, 4)
-        magic = _big_endian(data, at + 16, 1)
-        if length < 14:  # the least that any format has
-            return found, BATCH_LENGTH, at
-        if length > size - at - 12:
-            break
-        if magic < 0 or magic > 2:
-            return found, NEW_MAGIC, at
-        if magic < 2:
-            return found, OLD_MAGIC, at
-        if length < HEADER_BYTES - 12:
-            return found, BATCH_LENGTH, at
-        base = _big_endian(data, at, 8)
-        delta = _big_endian(data, at + 23, 4)
-        records = _big_endian(data, at + 57, 4)
-        if base < 0 or delta < 0 or base >= _MOST - delta:
-            return found, BATCH_OFFSET, at
-        if base <= previous:
-            return found, BATCH_ORDER, at
-        if records < 0 or records > delta + 1:
-            return found, RECORD_COUNT, at
-        if data[at + 22] & 7 == 0 and records * MIN_RECORD_BYTES > length + 12 - HEADER_BYTES:
-            return found, RECORD_COUNT, at
-        previous = base + delta
-        table[BEGIN, found] = at
-        table[END, found] = at + 12 + length
-        table[BASE_OFFSET, found] = base
-        table[LAST_DELTA, found] = delta
-        table[LEADER_EPOCH, found] = _big_endian(data, at + 12, 4)
-        table[MAGIC, found] = magic
-        table[CRC, found] = _big_endian(data, at + 17, 4) & 0xFFFFFFFF
-        table[ATTRIBUTES, found] = _big_endian(data, at + 21, 2)
-        table[BASE_TIMESTAMP, found] = _big_endian(data, at + 27, 8)
-        table[MAX_TIMESTAMP, found] = _big_endian(data, at + 35, 8)
-        table[PRODUCER_ID, found] = _big_endian(data, at + 43, 8)
-        table[RECORDS, found] = records
-        table[SCRATCH, found] = 0
-        table[FIRST, found] = at + HEADER_BYTES
-        table[LAST, found] = at + 12 + length
-        table[KIND, found] = KEEP
-        at += 12 + length
-        found += 1
-    return found, FINE, at
+# The ends of int64. Sums are checked before they are made: compiled code takes it that they do not overflow.
+_MOST = 2**63 - 1
+_LEAST = -(2**63)
 
 
 @compiled
@@ -212,7 +101,7 @@ def _varlong(data: Bytes, at: int, end: int) -> tuple[int, int]:
 def control_type(data: Bytes, at: int, end: int) -> int:
     """The type of a control batch's first record (0 abort, 1 commit, others), or -1 when it has none."""
     length, at = _varint(data, at, end)
-    if at < 0 or length < 0 or length > end - at or length < 1:
+    if at < 0 or length < 1 or length > end - at:
         return -1
     end = at + length
     _, at = _varlong(data, at + 1, end)
@@ -224,14 +113,14 @@ def control_type(data: Bytes, at: int, end: int) -> int:
     size, at = _varint(data, at, end)
     if at < 0 or size < 4 or size > end - at:
         return -1
-    return _big_endian(data, at + 2, 2)
+    return int(np.int8(data[at + 2])) << 8 | int(np.int64(data[at + 3]))
 
 
 @compiled
 def parse(
     data: Bytes,
     scratch: Bytes,
-    table: Longs,
+    batches: Batches,
     start: int,
     stop: int,
     offsets: Longs,
@@ -245,10 +134,10 @@ def parse(
     valid: Bytes,
     counts: Longs,
 ) -> int:
-    """Check every record of the batches in `table` and note where keys, values and headers are.
+    """Check every record of the batches and note where keys, values and headers are.
 
     Args:
-        table: FIELDS × batches.
+        batches: each with its kind and place set; gets its rows.
         start, stop: records with other offsets are checked and left out.
         offsets, times, types, key_at, value_at: one place for each record that there may be.
         key_ends, value_ends, header_ends: one more, Arrow's offsets.
@@ -265,34 +154,34 @@ def parse(
     key_ends[0] = 0
     value_ends[0] = 0
     header_ends[0] = 0
-    for batch in range(table.shape[1]):
-        kind = table[KIND, batch]
-        table[ROW, batch] = row
-        table[ROWS, batch] = 0
-        if kind == SKIP:
+    for batch in range(len(batches.first)):
+        kind = batches.kind[batch]
+        batches.row[batch] = row
+        batches.rows[batch] = 0
+        if kind == SKIPPED:
             continue
         counts[BAD_BATCH] = batch
-        source = scratch if table[SCRATCH, batch] else data
-        at = table[FIRST, batch]
-        end = table[LAST, batch]
-        base_offset = table[BASE_OFFSET, batch]
-        last_delta = table[LAST_DELTA, batch]
-        base_time = table[BASE_TIMESTAMP, batch]
-        appended = (table[ATTRIBUTES, batch] & 8) != 0
-        records = table[RECORDS, batch]
+        source = scratch if batches.unpacked[batch] else data
+        at = batches.first[batch]
+        end = batches.last[batch]
+        base_offset = batches.base_offset[batch]
+        last_delta = batches.last_delta[batch]
+        base_time = batches.base_timestamp[batch]
+        appended = (batches.attributes[batch] & 8) != 0
+        records = batches.records[batch]
         previous = -1
         for record in range(records):
             counts[BAD_RECORD] = record
             length, at = _varint(source, at, end)
             if at < 0:
                 return VARINT
-            if length < MIN_RECORD_BYTES - 1 or length > end - at:
+            if length < _MIN_BODY_BYTES or length > end - at:
                 return RECORD_LENGTH
             rest = at + length
             delta, at = _varlong(source, at + 1, rest)
             if at < 0:
                 return VARINT
-            time = table[MAX_TIMESTAMP, batch]
+            time = batches.max_timestamp[batch]
             if not appended:
                 if base_time > _MOST - max(delta, 0) or base_time < _LEAST - min(delta, 0):
                     return TIMESTAMP
@@ -340,11 +229,11 @@ def parse(
                 at += max(size, 0)
             if at != rest:
                 return RECORD_REST
-            if kind == CONTROL and key_size < 4:
+            if kind == MARKER and key_size < 4:
                 return CONTROL_KEY
             if offset < start or offset >= stop:
                 continue
-            if kind == CONTROL:
+            if kind == MARKER:
                 counts[CONTROLS] += 1
                 continue
             if kind == ABORTED:
@@ -378,7 +267,7 @@ def parse(
         if at != end:
             counts[BAD_RECORD] = -1
             return BATCH_REST
-        table[ROWS, batch] = row - table[ROW, batch]
+        batches.rows[batch] = row - batches.row[batch]
     counts[ROWS_FILLED] = row
     counts[HEADERS] = headers
     return FINE
@@ -392,12 +281,12 @@ def _copy(source: Bytes, out: Bytes) -> None:
 
 
 @compiled
-def copy_binaries(data: Bytes, scratch: Bytes, table: Longs, starts: Longs, ends: Ints, out: Bytes) -> None:
+def copy_binaries(data: Bytes, scratch: Bytes, batches: Batches, starts: Longs, ends: Ints, out: Bytes) -> None:
     """Copy each row's bytes (a key or a value, found by `parse`) to `out`, one after the other."""
-    for batch in range(table.shape[1]):
-        source = scratch if table[SCRATCH, batch] else data
-        first = table[ROW, batch]
-        for row in range(first, first + table[ROWS, batch]):
+    for batch in range(len(batches.first)):
+        source = scratch if batches.unpacked[batch] else data
+        first = batches.row[batch]
+        for row in range(first, first + batches.rows[batch]):
             to = ends[row]
             size = ends[row + 1] - to
             at = starts[row]
@@ -408,7 +297,7 @@ def copy_binaries(data: Bytes, scratch: Bytes, table: Longs, starts: Longs, ends
 def copy_headers(
     data: Bytes,
     scratch: Bytes,
-    table: Longs,
+    batches: Batches,
     value_at: Longs,
     value_ends: Ints,
     header_ends: Ints,
@@ -422,11 +311,11 @@ def copy_headers(
     nulls = 0
     name_ends[0] = 0
     content_ends[0] = 0
-    for batch in range(table.shape[1]):
-        source = scratch if table[SCRATCH, batch] else data
-        end = table[LAST, batch]
-        first = table[ROW, batch]
-        for row in range(first, first + table[ROWS, batch]):
+    for batch in range(len(batches.first)):
+        source = scratch if batches.unpacked[batch] else data
+        end = batches.last[batch]
+        first = batches.row[batch]
+        for row in range(first, first + batches.rows[batch]):
             at = value_at[row] + value_ends[row + 1] - value_ends[row]
             _, at = _varint(source, at, end)
             for header in range(header_ends[row], header_ends[row + 1]):

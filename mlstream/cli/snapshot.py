@@ -182,10 +182,18 @@ def show(session: Session, name: str, as_json: bool) -> None:
 @click.pass_obj
 def verify(session: Session, name: str, deep: bool, as_json: bool) -> None:
     """Check that the snapshot NAME is whole: every file is there and is what its digest says."""
+    from rich.progress import BarColumn, DownloadColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bar
+
     from mlstream.snapshots.snapshot import open_snapshot
     from mlstream.snapshots.verify import verify as check
 
-    found = check(open_snapshot(name, home=session.at), deep=deep)
+    opened = open_snapshot(name, home=session.at)
+    hidden = not sys.stderr.isatty()
+    columns = (BarColumn(bar_width=24), DownloadColumn(), TransferSpeedColumn())
+    with Bar(*columns, console=session.err, transient=True, disable=hidden) as bar:
+        task = bar.add_task("")
+        found = check(opened, deep=deep, progress=lambda done, total: bar.update(task, completed=done, total=total))
     if as_json:
         session.emit_json({"ok": True, **asdict(found)})
         return
@@ -233,15 +241,17 @@ def _shown_progress(session: Session) -> Iterator[Callable[[Progress], None]]:
     )
     with Bar(*columns, console=session.err, transient=True) as bar:
         task = bar.add_task("", total=None, rows=0, rate=0.0, left=0)
-        began = time.monotonic()
+        first: float | None = None  # the rate is that of copying, without the time to connect
 
         def advance(progress: Progress) -> None:
+            nonlocal first
+            first = time.monotonic() - 0.1 if first is None else first
             bar.update(
                 task,
                 total=progress.offsets_total,
                 completed=progress.offsets_done,
                 rows=progress.rows,
-                rate=progress.size_bytes / 1e6 / max(time.monotonic() - began, 1e-9),
+                rate=progress.size_bytes / 1e6 / (time.monotonic() - first),
                 left=progress.offsets_total - progress.offsets_done,
             )
 

@@ -62,6 +62,9 @@ _DOT: Final = 0x2E
 _ZERO: Final = 0x30
 _NINE: Final = 0x39
 
+# Bytes that may stand in a string without more ado: no quote, backslash or control character.
+_PLAIN: Final = np.array([byte >= 0x20 and byte not in (_QUOTE, _BACKSLASH) for byte in range(256)])
+
 _njit = numba.njit(nogil=True, cache=True)
 _inlined = numba.njit(nogil=True, cache=True, inline="always")
 
@@ -75,7 +78,7 @@ def _at(data: Bytes, at: int) -> int:
 def _skip_space(data: Bytes, at: int, end: int) -> int:
     while at < end:
         char = _at(data, at)
-        if char not in (0x20, 0x0A, 0x0D, 0x09):
+        if char > 0x20 or char not in (0x20, 0x0A, 0x0D, 0x09):
             break
         at += 1
     return at
@@ -92,6 +95,10 @@ def _string(data: Bytes, at: int, end: int) -> tuple[int, int, int]:
     at += 1
     kind = STRING
     while at < end:
+        while at < end and _PLAIN[data[np.uint64(at)]]:
+            at += 1
+        if at == end:
+            break
         char = _at(data, at)
         if char == _QUOTE:
             return at + 1, kind, OK
@@ -295,6 +302,9 @@ def tokenise(
     rows = offsets.size - 1
     stack = np.empty(MAX_DEPTH, np.uint8)
     known = columns.size
+    # Keys mostly come in the same order: which one was last seen after each; the last entry is for the first key.
+    after = np.arange(1, known + 2)
+    after[known] = 0
     for row in range(first_row, rows):
         if faults[row] != OK:
             continue
@@ -306,7 +316,7 @@ def tokenise(
             fault_at[row] = at
             continue
         at = _skip_space(data, at + 1, end)
-        guess = 0
+        before = known
         if at < end and _at(data, at) == _CLOSE_OBJECT:
             at += 1
         else:
@@ -323,12 +333,14 @@ def tokenise(
                     break
                 stop = at - 1
                 name = -1
+                guess = after[before]
                 if guess < known and _same(data, start, stop, names, ends, guess):
                     name = guess
                 else:
                     for other in range(known):
                         if _same(data, start, stop, names, ends, other):
                             name = other
+                            after[before] = other
                             break
                 if name < 0 and (spelling == ESCAPED or not known_only):
                     return row, start, stop
@@ -353,7 +365,7 @@ def tokenise(
                 if fault != OK:
                     break
                 if name >= 0:
-                    guess = name + 1
+                    before = name
                     column = columns[name]
                     if column >= 0:
                         if kinds[column, row] != MISSING:

@@ -65,22 +65,19 @@ class ObjectWriter:
         Raises:
             StoreError: when the disk is full or cannot be written.
         """
-        if self._parquet is None or self._file is None:
+        parquet, file = self._parquet, self._file
+        if parquet is None or file is None:
             raise ValueError("nothing was written")
+        self._parquet = self._file = None  # with them goes the memory that they hold
         try:
-            self._parquet.close()
-            self._file.finish()
+            parquet.close()
+            file.finish()
         except OSError as exc:
             raise store_error(self._folder, exc) from exc
-        digest = self._file.hash.hexdigest()
+        digest = file.hash.hexdigest()
         target = self._folder / digest
-        self._file.path.replace(target)
-        return digest, target, StoredObject(self._file.size, self.rows)
-
-    def abandon(self) -> None:
-        """Close what is open; the file is left to the staging folder's end."""
-        if self._file is not None and not self._file.closed:
-            self._file.close()
+        file.path.replace(target)
+        return digest, target, StoredObject(file.size, self.rows)
 
 
 def read_rows(path: Path, row: int, rows: int) -> Iterator[pa.RecordBatch]:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +136,33 @@ def test_a_broker_that_is_not_there_is_exit_1_with_the_fix(bare_cli: Call) -> No
     assert said.exit_code == 1
     assert "127.0.0.1:1" in said.stderr
     assert "fix:" in said.stderr
+
+
+def test_a_terminal_sees_a_bar_with_rows_rate_and_what_is_left(broker: Connection, filled: str, home: Home) -> None:
+    program = "import sys; from mlstream.cli.main import main; main(sys.argv[1:])"
+    args = ["--home", str(home.path), "--bootstrap-servers", ",".join(broker.bootstrap_servers)]
+    screen, terminal = pty.openpty()
+    running = subprocess.Popen(
+        [sys.executable, "-c", program, *args, "snapshot", "create", "x", "--topic", filled],
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "80"},
+        cwd=Path(__file__).parents[2],
+    )
+    os.close(terminal)
+    shown = b""
+    with suppress(OSError):  # what Linux gives at the end of a terminal
+        while part := os.read(screen, 4096):
+            shown += part
+    os.close(screen)
+    out, _ = running.communicate(timeout=30)
+    seen = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
+    assert running.returncode == 0
+    assert b"100 (all fetched)" in out
+    assert "100 rows" in seen
+    assert "MB/s" in seen
+    assert "0 left" in seen
+    assert "froze" not in seen  # the line for pipes
 
 
 # What follows needs no broker.

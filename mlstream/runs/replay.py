@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from mlstream.broker.client import Client
 from mlstream.broker.connection import Connection, find_connection
 from mlstream.config import ExperimentConfig, load_config
-from mlstream.errors import MlstreamError, RunError
+from mlstream.errors import MlstreamError, RunError, UsageError
 from mlstream.home import Home, find_home
 from mlstream.ranges import PartitionRange
 from mlstream.runs.fleet import Ended, run_workers
@@ -127,6 +127,7 @@ def run(
             tell(Progress("reused", total=done.input.rows, rows=done.input.rows, state="done", run_id=done.id))
             return done
         given = connection if connection is not None else find_connection(home, settings=config.connection)
+        _check_portable(given)
         with Client(given) as client:
             # 4. clear what a cut-off attempt left
             clear_leftovers(client, home, earlier)
@@ -150,6 +151,16 @@ def _alone(home: Home, key: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _check_portable(connection: Connection) -> None:
+    """Refuse settings that are objects of this process: the versions' processes connect by themselves."""
+    for name, value in connection.settings.items():
+        if not (value is None or isinstance(value, str | int | float)):
+            raise UsageError(
+                f"connection setting {name}: a {type(value).__name__} cannot be given to another process",
+                hint="use settings that are text, numbers or booleans",
+            )
 
 
 def _tell_nobody(progress: Progress) -> None:

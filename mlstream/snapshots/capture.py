@@ -132,7 +132,7 @@ def freeze(
         # 3. refuse a name that stands for other ranges
         taken = _taken(store, name, fixed)
         # 4. plan
-        reuse = find_reuse(client, store, fixed.ranges, cluster_id=fixed.cluster_id, topic_ids=reusable_topics(fixed))
+        reuse = find_reuse(client, store, fixed)
         plans = [plan_partition(wanted, reuse.known(wanted)) for wanted in fixed.ranges]
         # 5. copy
         copies = copy(

@@ -10,7 +10,7 @@ from pathlib import Path
 from mlstream.broker.client import Client
 from mlstream.broker.offsets import Bounds
 from mlstream.ranges import PartitionRange, TopicSelection
-from mlstream.snapshots.fixing import fix, reusable_topics
+from mlstream.snapshots.fixing import fix
 from mlstream.snapshots.objects import ObjectWriter
 from mlstream.snapshots.plan import plan_partition
 from mlstream.snapshots.reuse import find_reuse
@@ -70,7 +70,7 @@ def estimate(
         UnknownTopic, UnknownPartition, EmptyRange, OffsetOutOfRange: there is nothing to freeze as asked.
     """
     fixed = fix(client, selections, allow_partial=allow_partial)
-    reuse = find_reuse(client, store, fixed.ranges, cluster_id=fixed.cluster_id, topic_ids=reusable_topics(fixed))
+    reuse = find_reuse(client, store, fixed)
     found = []
     with store.staging() as staged:
         for wanted in fixed.ranges:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from mlstream.broker.client import Client
 from mlstream.errors import MlstreamError
 from mlstream.ranges import PartitionRange
+from mlstream.snapshots.fixing import Fixed, reusable_topics
 from mlstream.snapshots.index import Holding, holdings
 from mlstream.snapshots.manifest import parse_content
 from mlstream.snapshots.plan import Known
@@ -43,21 +44,19 @@ class Reuse:
         return tuple(found.known for found in self.usable.get((wanted.topic, wanted.partition), ()))
 
 
-def find_reuse(
-    client: Client, store: Store, wanted: Sequence[PartitionRange], *, cluster_id: str, topic_ids: dict[str, str]
-) -> Reuse:
-    """What the store holds of these ranges and the broker still has.
-
-    Args:
-        topic_ids: the topics whose records may be taken from the store, and their ids; leave out compacted ones.
-    """
+def find_reuse(client: Client, store: Store, fixed: Fixed) -> Reuse:
+    """What the store holds of the cut's ranges and the broker still has."""
+    topic_ids, cluster_id = reusable_topics(fixed), fixed.cluster_id
     shelf = _Shelf(store)
     candidates: list[_Candidate] = []
-    for part in wanted:
+    for part in fixed.ranges:
+        kept = fixed.kept[part.topic, part.partition]
         topic_id = topic_ids.get(part.topic)
         if not topic_id or not cluster_id:
             continue
         for holding in _covering(part, holdings(store, cluster_id, topic_id, part.partition)):
+            if not kept.log_start <= holding.last_offset < kept.last_stable:
+                continue  # the log ends earlier than it did, or starts later
             stored = shelf.partition(holding.snapshot_id, cluster_id, part.topic, part.partition)
             if stored is not None:
                 candidates.append(_Candidate(part, holding, stored))

@@ -183,6 +183,10 @@ class Snapshot:
         whole: list[Path] = []
         for run in _runs(part):
             path = self.store.object(run.object)
+            if not path.exists():
+                raise IntegrityError(
+                    f"object {run.object}: it is missing", hint="run `mlstream snapshot verify`", object=run.object
+                )
             if run.row == 0 and run.rows == self.storage.objects[run.object].rows:
                 whole.append(path)
                 continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -14,11 +15,15 @@ from mlstream.errors import CorruptBatch
 from mlstream.home import Home
 from mlstream.ranges import PartitionRange
 from mlstream.snapshots import assemble as assembling
+from mlstream.snapshots import groups as grouping
+from mlstream.snapshots import manifest
+from mlstream.snapshots import plan as planning
 from mlstream.snapshots.assemble import Assembled
 from mlstream.snapshots.manifest import CELL_OFFSETS, PartitionContent, partition_content
 from mlstream.snapshots.objects import read_rows
-from mlstream.snapshots.plan import plan_partition
+from mlstream.snapshots.plan import Known, plan_partition
 from mlstream.snapshots.store import Store
+from mlstream.wire.columns import SCHEMA
 from tests.snapshots import oracle
 from tests.snapshots.making import Row, assemble, columns, known_of, make_snapshot, plain, values
 
@@ -44,7 +49,7 @@ def found(content: PartitionContent) -> tuple[int, str, str]:
 def stored(home: Home, done: Assembled) -> pa.Table:
     pieces = [piece for cell in done.cells for piece in cell.pieces]
     batches = [b for piece in pieces for b in read_rows(Store(home).object(piece.object), piece.row, piece.rows)]
-    return pa.Table.from_batches(batches)
+    return pa.Table.from_batches(batches, schema=SCHEMA)
 
 
 @pytest.mark.parametrize(("start", "batch_rows"), [(0, 1000), (7, CELL), (CELL, 100_000), (CELL + 3, 30_000)])
@@ -141,30 +146,47 @@ def test_growing_again_and_again_keeps_the_pieces_of_a_cell_few(home: Home) -> N
     assert found(content) == expected([rows], PartitionRange("t", 0, 0, 40))
 
 
+@pytest.fixture
+def small_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cells and groups of 64, and small objects, so that a few thousand records have many of each."""
+    for module in (manifest, planning):
+        monkeypatch.setattr(module, "CELL_OFFSETS", 64)
+    for module in (manifest, planning, grouping):
+        monkeypatch.setattr(module, "GROUP_ROWS", 64)
+    monkeypatch.setattr(oracle, "CELL", 64)
+    monkeypatch.setattr(oracle, "GROUP", 64)
+    monkeypatch.setattr(assembling, "OBJECT_BYTES", 8000)
+    monkeypatch.setattr(assembling, "ROW_GROUP_BYTES", 3000)
+
+
+@pytest.mark.usefixtures("small_cells")
 @given(data=st.data())
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_parts_that_the_store_has_lead_to_the_same_content(home: Home, data: st.DataObject) -> None:
-    total = 3000
+    total = 1200
     rows = plain(total)
-    gone = data.draw(st.sets(st.integers(0, total - 1), max_size=40))
+    gone = data.draw(st.sets(st.integers(0, total - 1), max_size=12) | st.just(set(range(100, 300))))
     rows = rows.take(pa.array([n for n in range(total) if n not in gone]))
-    offsets = rows.column("offset").to_pylist()
+    offsets = rows.column("offset").to_numpy()
 
     def between(low: int, high: int) -> pa.RecordBatch:
-        return rows.take(pa.array([n for n, offset in enumerate(offsets) if low <= offset < high], pa.int64()))
+        first, last = (int(n) for n in np.searchsorted(offsets, (low, high)))
+        return rows.slice(first, last - first)
 
-    edge = st.integers(0, total)
-    known = []
-    for _ in range(data.draw(st.integers(0, 3))):
+    edge = st.sampled_from([0, 64, 128, 640]) | st.integers(0, total)
+    known: list[Known] = []
+    for _ in range(data.draw(st.integers(1, 4))):
         low, high = sorted((data.draw(edge), data.draw(edge)))
-        part = PartitionRange("t", 0, low, high)
-        known.append(known_of(assemble(home, plan_partition(part), [between(low, high)]), part))
-    low, high = sorted((data.draw(edge), data.draw(edge)))
-    wanted = PartitionRange("t", 0, low, high)
-    plan = plan_partition(wanted, known)
-    done = assemble(home, plan, [between(part.start, part.stop) for part in plan.fetches()])
-    assert found(content_of(done, wanted)) == expected([between(low, high)], wanted)
-    assert done.fetched == sum(len(between(part.start, part.stop)) for part in plan.fetches())
+        wanted = PartitionRange("t", 0, low, high)
+        plan = plan_partition(wanted, known)
+        fetched = [between(part.start, part.stop) for part in plan.fetches()]
+        cut = data.draw(st.integers(1, 200))
+        batches = [part.slice(first, cut) for part in fetched for first in range(0, len(part), cut)]
+        done = assemble(home, plan, batches, flush_each=data.draw(st.booleans()))
+        assert found(content_of(done, wanted)) == expected([between(low, high)], wanted)
+        assert stored(home, done).equals(pa.Table.from_batches([between(low, high)]))
+        assert done.fetched == sum(map(len, fetched))
+        known.insert(data.draw(st.integers(0, len(known))), known_of(done, wanted))
 
 
 @pytest.mark.parametrize(

@@ -32,11 +32,14 @@ from mlstream.home import Home
 from mlstream.ranges import Position, TopicSelection
 from mlstream.snapshots import copying
 from mlstream.snapshots.capture import Frozen, freeze, select
-from mlstream.snapshots.copying import Progress
+from mlstream.snapshots.copying import Copied, Progress
+from mlstream.snapshots.fixing import ask_again, fix
+from mlstream.snapshots.plan import plan_partition
 from mlstream.snapshots.snapshot import RAW_SCHEMA, Snapshot
 from mlstream.snapshots.store import Store
 from tests.snapshots import oracle
 from tests.snapshots.kafka import Sent, Transactions, consume, produce
+from tests.snapshots.making import assemble, plain
 
 pytestmark = pytest.mark.broker
 
@@ -192,6 +195,21 @@ def test_a_log_with_another_leader_epoch_is_not_the_one_that_was_copied(
     entry.write_text(json.dumps({**known, "leader_epoch": 7}))
     second = froze("two")
     assert (second.fetched, second.snapshot.id) == (10, first.snapshot.id)
+
+
+@pytest.mark.parametrize("last_offset", [3, 99])
+def test_many_partitions_are_asked_for_together_and_one_that_is_shorter_now_is_copied(
+    broker: Connection, make: Callable[..., None], froze: Freeze, topic: str, home: Home, last_offset: int
+) -> None:
+    make(12)
+    produce(broker, topic, [Sent(b"%d" % n, partition=n % 12) for n in range(60)])
+    first = froze("one")
+    assert (froze("two").fetched, froze("two").reused) == (0, 60)
+    (entry,) = (home.path / "index").rglob(f"7/{first.snapshot.id}.json")
+    # As if the log of partition 7 had been longer, or what is known of it ended earlier.
+    entry.write_text(json.dumps({**json.loads(entry.read_text()), "last_offset": str(last_offset)}))
+    third = froze("three")
+    assert (third.fetched, third.snapshot.id) == ({3: 1, 99: 5}[last_offset], first.snapshot.id)
 
 
 def test_a_damaged_object_is_not_built_upon_and_is_healed_by_freezing_again(
@@ -445,6 +463,27 @@ def test_records_that_expire_while_they_are_copied_are_an_error_or_missing(
     assert (0 < lost < 500, back) == (True, 500)
     assert found.scan(topic).collect()["offset"].to_list() == [*range(lost), *range(500, 600)]
     assert not (home.path / "index").exists()  # nothing is built upon a partial one
+
+
+def test_a_gap_that_the_log_start_has_passed_is_doubted(
+    broker: Connection, make: Callable[..., None], topic: str, home: Home, client: Client
+) -> None:
+    # A copy of [0, 10) that got eight records, of a log that keeps only 5 onward now: did two expire, or were they
+    # compacted away? Nobody can tell.
+    make()
+    produce(broker, topic, [Sent(b"x")] * 10)
+    fixed = fix(client, select([topic]))
+    (wanted,) = fixed.ranges
+    plan = plan_partition(wanted)
+    rows = assemble(home, plan, [plain(8)])
+    copied = [Copied(plan, rows, (), control=0, aborted=0, leader_epochs=())]
+    assert ask_again(client, fixed, copied, allow_partial=False) is False  # all is still there: it is no loss
+    delete_records(client, topic, {0: 5})
+    with pytest.raises(OffsetOutOfRange, match="records expired while they were copied; the broker keeps 5 onward"):
+        ask_again(client, fixed, copied, allow_partial=False)
+    assert ask_again(client, fixed, copied, allow_partial=True) is True
+    explained = [Copied(plan, rows, (), control=2, aborted=0, leader_epochs=())]
+    assert ask_again(client, fixed, explained, allow_partial=False) is False
 
 
 def test_names_ids_and_beginnings_of_ids_open_a_snapshot(

@@ -57,8 +57,9 @@ def test_a_flipped_bit_anywhere_in_an_object_is_found(made: Snapshot, where: flo
 def test_a_missing_object_is_named(made: Snapshot) -> None:
     path = objects(made)[1]
     path.unlink()
-    with pytest.raises(IntegrityError, match=f"object {path.name}: it is missing"):
-        made.verify()
+    for use in (made.verify, lambda: made.scan("ticks")):
+        with pytest.raises(IntegrityError, match=f"object {path.name}: it is missing"):
+            use()
 
 
 def test_a_truncated_object_is_named_with_its_size(made: Snapshot) -> None:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from mlstream.snapshots.views import View
     from mlstream.versions.importing import Account
 
+WRITE_ROWS = 8192  # about as many rows go into a record batch
 RECORD_COLUMNS = ("_partition", "_offset", "_timestamp", "_key")
 
 
@@ -59,7 +60,8 @@ def work(spec: Spec, reports: Reports) -> Report:
     columns: dict[str, str] | None = None
     rows = 0
     with Client(connection) as client:
-        with StreamWriter(client, spec.topic, threads=spec.threads) as writer:
+        whole = config.batch_rows * max(1, WRITE_ROWS // config.batch_rows)  # written in whole batches, uncut
+        with StreamWriter(client, spec.topic, threads=spec.threads, batch_rows=whole) as writer:
             first = time.monotonic()
             for partition, batch in batches(view, config.batch_rows):
                 record = Record(config.input.topic, partition, int(batch["_offset"][0]))

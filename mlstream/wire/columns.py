@@ -92,7 +92,7 @@ def header_lists(ends: Ints, keys: Binaries, values: Binaries) -> pa.Array:
 
 def no_headers(rows: int) -> pa.Array:
     """A headers column of `rows` empty lists."""
-    none = pa.array([], HEADER)
+    none = pa.nulls(0, HEADER)
     return pa.Array.from_buffers(HEADERS, rows, [None, pa.py_buffer(np.zeros(rows + 1, np.int32))], 0, 0, [none])
 
 

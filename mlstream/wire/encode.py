@@ -113,7 +113,7 @@ def _to_records(columns: Columns) -> Records:
     values = _to_cells(_column(columns, "value", pa.binary()))
     keys = _to_cells(_column(columns, "key", pa.binary()))
     times = _to_times(_column(columns, "timestamp", SCHEMA.field("timestamp").type))
-    none = _to_cells(pa.array([], pa.binary()))
+    none = _to_cells(pa.nulls(0, pa.binary()))
     records = Records(times, keys, values, np.empty(0, np.int32), none, none)
     headers = _column(columns, "headers", HEADERS)
     lengths = pc.fill_null(pc.list_value_length(headers), 0).to_numpy() if headers.null_count < rows else np.empty(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 _SHORT = 12  # digits of a digest in tables
+_OUTPUT = re.compile(r"[a-z0-9-]+\.[a-z0-9-]+\.[0-9a-f]{12}")  # naming.output_topic of a run
 
 
 @click.group()
@@ -106,9 +108,10 @@ def create(
 
 
 @snapshot.command("ls")
+@click.option("--all", "show_all", is_flag=True, help="The frozen outputs of runs, too.")
 @_JSON
 @click.pass_obj
-def list_(session: Session, as_json: bool) -> None:
+def list_(session: Session, show_all: bool, as_json: bool) -> None:
     """List the snapshots, the newest first."""
     from rich import box
     from rich.table import Table
@@ -132,19 +135,24 @@ def list_(session: Session, as_json: bool) -> None:
     if not found and not damaged:
         session.say("no snapshots yet: make one with `mlstream snapshot create NAME --topic TOPIC`")
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for header, align in (("name", "left"), ("id", "left"), ("rows", "right"), ("size", "right"), ("topics", "left")):
-        table.add_column(header, justify=align, overflow="fold")  # type: ignore[arg-type]
-    table.add_column("cut", no_wrap=True)
-    for each in found:
-        names = ", ".join(each.names) or "-"
-        topics = ", ".join(each.topics) + ("" if each.complete else " (partial)")
+    shown = found if show_all else [each for each in found if not _is_output(each)]
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
+    for header in ("name", "id", "rows", "size", "cut"):
+        table.add_column(header, justify="right" if header in ("rows", "size") else "left", no_wrap=True)
+    if not show_all:  # with outputs the names are long, and say it
+        table.add_column("topics", overflow="ellipsis", no_wrap=True)
+    for each in shown:
+        names = (", ".join(each.names) or "-") + ("" if each.complete else " (partial)")
         stored = _stored_bytes(each)
         size = "damaged" if stored is None else _bytes(stored)
-        table.add_row(names, each.id[:_SHORT], f"{each.rows:,}", size, topics, _when(each))
+        topics = () if show_all else (", ".join(each.topics),)
+        table.add_row(names, each.id[:_SHORT], f"{each.rows:,}", size, _when(each), *topics)
     for snapshot_id in damaged:
-        table.add_row("-", snapshot_id[:_SHORT], "", "", "damaged: run snapshot verify", "")
-    session.out.print(table)
+        table.add_row("damaged: run verify", snapshot_id[:_SHORT], "", "", "")
+    if shown or damaged:
+        session.out.print(table)
+    if len(shown) < len(found):
+        session.say(f"{len(found) - len(shown):,} frozen outputs of runs are not shown; --all shows them")
 
 
 @snapshot.command()
@@ -331,6 +339,11 @@ def _print_estimate(session: Session, name: str, found: Estimate) -> None:
             f"{part.kept.high_watermark - part.kept.last_stable:,}",
         )
     session.out.print(table)
+
+
+def _is_output(found: Snapshot) -> bool:
+    """Whether it is what a version of a run wrote: named like its only topic, which is named like an output."""
+    return any(_OUTPUT.fullmatch(name) and found.topics == (name,) for name in found.names)
 
 
 def _table(headers: tuple[str, ...]) -> Table:

@@ -183,6 +183,21 @@ def test_ls_shows_names_ids_rows_and_damage(bare_cli: Call, home: Home) -> None:
     assert list(found["damaged"]) == [two.id]
 
 
+def test_ls_leaves_out_the_outputs_of_runs_and_says_so(bare_cli: Call, home: Home) -> None:
+    make_snapshot(home, "input", {"ticks": {0: plain(10)}})
+    output = "an-experiment.v1.0123456789ab"
+    make_snapshot(home, output, {output: {0: plain(10)}})
+    make_snapshot(home, "a.look-alike.0123456789ab", {"ticks": {0: plain(11)}})
+    said = bare_cli("snapshot", "ls")
+    assert output not in said.stdout
+    assert "a.look-alike.0123456789ab" in said.stdout
+    assert "1 frozen outputs of runs are not shown; --all shows them" in said.stderr
+    everything = bare_cli("snapshot", "ls", "--all")
+    assert all(name in everything.stdout for name in ("input", output, "a.look-alike.0123456789ab"))
+    assert max(map(len, everything.stdout.splitlines())) <= 80
+    assert len(bare_cli("snapshot", "ls", "--json").json["snapshots"]) == 3
+
+
 def test_show_says_what_a_snapshot_holds_in_80_columns(bare_cli: Call, home: Home) -> None:
     made = make_snapshot(home, "one", {"ticks": {0: plain(1234), 1: columns(values([b"x"]))}})
     for name in ("one", made.id, made.id[:8]):

@@ -100,6 +100,12 @@ def influence(metric: Metric, sums: Floats) -> Floats:
     return sums @ metric.gradient(sums.sum(axis=0))
 
 
+def _magnitude(metric: Metric, sums: Floats) -> float:
+    """What the influences would be if nothing in them cancelled: an error far below it is rounding, not spread."""
+    sizes = np.abs(sums) @ np.abs(metric.gradient(sums.sum(axis=0)))
+    return float(np.sqrt(np.sum(sizes**2)))
+
+
 @dataclass(frozen=True, slots=True)
 class Figure:
     """A metric of all versions, and what of it is to be estimated.
@@ -145,12 +151,12 @@ class _Observed:
 def _observe(figure: Figure, quantity: Quantity, grid: Grid) -> _Observed:
     metric, own = figure.metric, figure.tables[quantity.own]
     value, parts = float(metric.value(own.sum(axis=0))), influence(metric, own)
-    scale = float(np.sqrt(np.sum(parts**2)))
+    scale = _magnitude(metric, own)
     telling: NDArray[np.bool_] = np.ones(len(grid), dtype=np.bool_)
     if quantity.other is not None:
         other = figure.tables[quantity.other]
         against = influence(metric, other)
-        scale += float(np.sqrt(np.sum(against**2)))
+        scale += _magnitude(metric, other)
         value, parts = value - float(metric.value(other.sum(axis=0))), parts - against
         if own.shape == other.shape:
             telling = (own != other).any(axis=1)

@@ -176,7 +176,7 @@ class R2:
     """One less the ratio of the squared errors to the squared distances of the labels from their mean.
 
     Sums: records, labels, squared labels, squared errors; the labels less the mean of all of them, so that no digits
-    are lost when they are large.
+    are lost when they are large, and all in units of the labels' range, so that no square leaves a double's range.
     """
 
     name: str = "r2"
@@ -186,16 +186,18 @@ class R2:
     def undefined(self, truth: Truth, answer: Answer) -> str | None:
         if len(truth) < 2:
             return "it needs two labelled records"
-        # Not even their squares differ from nothing below 1e-150.
-        return "all labels are equal" if np.ptp(truth.values) < 1e-150 else None
+        # Below 1e-150 not even their squares differ from nothing; beside errors 1e70 times their range they do not count.
+        spread, error = np.ptp(truth.values), np.abs(truth.values - answer.predicted).max()
+        return "all labels are equal" if spread < 1e-150 or spread < 1e-70 * error else None
 
     def point(self, truth: Truth, answer: Answer, total: Floats) -> float:
         return float(self.value(total))
 
     def tally(self, truth: Truth, answer: Answer, block: Integers, blocks: int) -> Floats:
         mean = add(truth.values, np.zeros(len(truth), dtype=np.int64), 1)[0] / len(truth)
-        centred = truth.values - mean
-        columns = (centred, centred**2, (truth.values - answer.predicted) ** 2)
+        unit = np.ptp(truth.values)
+        centred = (truth.values - mean) / unit
+        columns = (centred, centred**2, ((truth.values - answer.predicted) / unit) ** 2)
         return np.column_stack([count(block, blocks), *(add(column, block, blocks) for column in columns)])
 
     def value(self, sums: Floats) -> Floats:

@@ -99,6 +99,14 @@ def test_regression_metrics_are_scikit_learns(rows: list[tuple[float, float]], o
         assert found.metric("v1", "r2").value == pytest.approx(sk.r2_score(label, predicted), rel=1e-9, abs=1e-9)
 
 
+def test_r2_of_labels_that_are_tiny_or_vanish_beside_the_errors_is_a_figure_or_a_reason() -> None:
+    label = np.linspace(0.0, 1e-100, 40)
+    near = compare_columns("regression", label, v1=pl.DataFrame({"prediction": label[::-1].copy()}))
+    assert near.metric("v1", "r2").value == pytest.approx(sk.r2_score(label * 1e100, label[::-1] * 1e100), rel=1e-9)
+    far = compare_columns("regression", label, v1=pl.DataFrame({"prediction": label + 1.0}))
+    assert (far.metric("v1", "r2").value, far.metric("v1", "r2").undefined) == (None, "all labels are equal")
+
+
 def test_the_metrics_of_a_long_stream_are_scikit_learns_to_nine_digits() -> None:
     rng = np.random.default_rng(4)
     label = rng.random(200_000) < 0.2

@@ -186,7 +186,7 @@ class R2:
     def undefined(self, truth: Truth, answer: Answer) -> str | None:
         if len(truth) < 2:
             return "it needs two labelled records"
-        # Below 1e-150 not even their squares differ from nothing; beside errors 1e70 times their range they do not count.
+        # Below 1e-150 not even squares differ from nothing; beside errors 1e70 times their range labels do not count.
         spread, error = np.ptp(truth.values), np.abs(truth.values - answer.predicted).max()
         return "all labels are equal" if spread < 1e-150 or spread < 1e-70 * error else None
 

@@ -23,10 +23,10 @@ from mlstream.snapshots.store import Store
 from mlstream.streams.read import Block, read
 from mlstream.wire.columns import SCHEMA
 
-PENDING_BYTES = 48 << 20  # decoded rows that wait for more of their cell, over all partitions
-WORKING_BYTES = 16 << 20  # rows that are being hashed and written, for each thread
+PENDING_BYTES = 16 << 20  # decoded rows that wait for more of their cell, over all partitions
+WORKING_BYTES = 10 << 20  # rows that are being hashed and written, for each thread
 FETCH_BYTES = 2 << 20  # a block is that much, decompressed, and is kept as long as any of its rows waits
-BUFFER_BYTES = 24 << 20  # answers that wait to be decoded
+BUFFER_BYTES = 14 << 20  # answers that wait to be decoded
 _NO_ROWS = pa.RecordBatch.from_pylist([], schema=SCHEMA)
 
 

@@ -18,8 +18,8 @@ from mlstream.errors import ComparisonError
 
 # Fewer blocks than this give no verdict: they do not tell well enough how blocks vary.
 MIN_BLOCKS = 30
-# Fewer than this do not even give an interval. From here to MIN_BLOCKS a 95 % interval held the truth in 93 % of
-# simulations; it is shown, and decides nothing.
+# Fewer than this do not even give an interval. From here to MIN_BLOCKS it is shown, and decides nothing; in simulations
+# it held what it promises (docs/statistics.md).
 MIN_INTERVAL_BLOCKS = 15
 MAX_BLOCKS = 10_000
 # The automatic rule looks at event time in cells. More of them would see no more: where a series remembers for longer

@@ -9,7 +9,6 @@ import argparse
 from dataclasses import dataclass
 
 import numpy as np
-import polars as pl
 
 from mlstream.comparison.compare import Evidence, compare_predictions
 from tests.comparison.streams import MEAN_ERROR, Stream, binary, experiment, regression
@@ -23,13 +22,15 @@ class Covered:
     """Shares of replications whose 95 % interval of the difference of mean absolute errors held the truth.
 
     Attributes:
-        blocks: of those that `compare_predictions` gave.
+        blocks: of those that `compare_predictions` gave a verdict on.
+        few: of those that it gave without one, because the blocks are too few; NaN when there were none.
         rows: of a percentile bootstrap that resamples single records.
         told: of replications in which there were blocks enough for a verdict.
         length: the median number of blocks.
     """
 
     blocks: float
+    few: float
     rows: float
     told: float
     length: float
@@ -53,18 +54,23 @@ def coverage(stream: Stream, *, replications: int, seed: int) -> Covered:
     rng = np.random.default_rng(seed)
     config = experiment("regression", metrics=["mae"], bootstrap={"resamples": RESAMPLES})
     truth = (FACTOR - 1) * MEAN_ERROR
-    held, held_by_rows, counts = [], [], []
+    held: dict[bool, list[bool]] = {True: [], False: []}
+    held_by_rows, counts = [], []
     for _ in range(replications):
         evidence = regression(stream, rng, factor=FACTOR)
         found = compare_predictions(config, evidence)
         (delta,) = found.deltas
-        if delta.interval is not None and delta.p_value is not None:
-            held.append(delta.interval.low <= truth <= delta.interval.high)
+        if delta.interval is not None:
+            held[delta.p_value is not None].append(delta.interval.low <= truth <= delta.interval.high)
         low, high = row_bootstrap(evidence, rng)
         held_by_rows.append(low <= truth <= high)
         counts.append(0 if found.blocks is None else found.blocks.count)
     return Covered(
-        float(np.mean(held)), float(np.mean(held_by_rows)), len(held) / replications, float(np.median(counts))
+        blocks=_share(held[True]),
+        few=_share(held[False]),
+        rows=_share(held_by_rows),
+        told=len(held[True]) / replications,
+        length=float(np.median(counts)),
     )
 
 
@@ -78,6 +84,10 @@ def false_verdicts(stream: Stream, *, replications: int, seed: int) -> Falsely:
         called += [delta.verdict in ("better", "worse") for delta in deltas if delta.interval is not None]
         families.append(any(delta.p_adjusted is not None and delta.p_adjusted < 0.05 for delta in deltas))
     return Falsely(float(np.mean(called)), float(np.mean(families)))
+
+
+def _share(found: list[bool]) -> float:
+    return float(np.mean(found)) if found else float("nan")
 
 
 def row_bootstrap(evidence: Evidence, rng: np.random.Generator, *, resamples: int = 100) -> tuple[float, float]:
@@ -96,18 +106,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--replications", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--hard", action="store_true", help="streams that hardly give thirty blocks")
     options = parser.parse_args()
-    rows = []
-    for ticks in (500, 1500, 5000):
-        for memory, shock in ((0.0, 0.0), (0.7, 0.0), (0.5, 0.5), (0.7, 0.5)):
-            stream = Stream(ticks, 4, memory, shock)
-            found = coverage(stream, replications=options.replications, seed=options.seed)
-            rows.append((ticks, memory, shock, found.length, found.told, found.blocks, found.rows))
-            print(
-                "  ".join(f"{value:>6}" if isinstance(value, int) else f"{value:6.3f}" for value in rows[-1]),
-                flush=True,
-            )
-    print(pl.DataFrame(rows, schema=["ticks", "memory", "shock", "blocks", "told", "covered", "rows"], orient="row"))
+    usual = [(ticks, *how) for ticks in (500, 1500, 5000) for how in ((0.0, 0.0), (0.7, 0.0), (0.5, 0.5), (0.7, 0.5))]
+    hard = [(200, 0.7, 0.5), (500, 0.85, 0.5), (1000, 0.9, 0.5)]
+    print("ticks memory shock | blocks | verdict possible | held | held with few blocks | held by rows")
+    for ticks, memory, shock in hard if options.hard else usual:
+        found = coverage(Stream(ticks, 4, memory, shock), replications=options.replications, seed=options.seed)
+        figures = (found.told, found.blocks, found.few, found.rows)
+        shown = "  ".join(f"{value:.4f}" for value in figures)
+        print(f"{ticks:5} {memory:4} {shock:4} | {found.length:6.1f} | {shown}", flush=True)
+    if options.hard:
+        return
     for ticks, memory, shock in ((1500, 0.0, 0.0), (1500, 0.7, 0.5)):
         stream = Stream(ticks, 4, memory, shock)
         print(stream, false_verdicts(stream, replications=options.replications // 4, seed=options.seed), flush=True)

@@ -24,7 +24,7 @@ from mlstream.broker.client import NO_LEADER, Client, TopicState, leader_of
 from mlstream.broker.failures import Patience, converted, error_of, is_passing
 from mlstream.broker.identity import Identities
 from mlstream.broker.offsets import bounds_of, offsets_at
-from mlstream.errors import BrokerError, BrokerUnavailable, CorruptBatch, OffsetOutOfRange
+from mlstream.errors import BrokerError, BrokerUnavailable, CorruptBatch, OffsetOutOfRange, UnknownTopic
 from mlstream.ranges import PartitionRange
 from mlstream.wire.decode import AbortedTransaction
 from mlstream.wire.layout import next_offset
@@ -236,7 +236,11 @@ class _Reading:
     async def _ask(self, at: _Place) -> Any:
         """One Fetch to the partition's leader; the partition's part of the answer."""
         asked = at.asked
-        at.state = state = await self._client.state(asked.topic)
+        try:
+            at.state = state = await self._client.state(asked.topic)
+        except UnknownTopic as exc:
+            await self.identities.check(asked.topic)  # says so when it was deleted; else that broker had just started
+            raise errors.LeaderNotAvailableError(f"{asked.topic} was not known for a moment") from exc
         leader = leader_of(state, asked.partition)
         if leader.node == NO_LEADER:
             raise errors.LeaderNotAvailableError(f"{asked.topic}[{asked.partition}] is electing a leader")

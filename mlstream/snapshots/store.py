@@ -276,7 +276,7 @@ def store_error(path: Path, exc: Exception) -> StoreError:
 
 def _remove_leftovers(root: Path) -> None:
     for folder in root.iterdir():
-        if not folder.is_dir() or folder.name == "names":
+        if not folder.is_dir() or folder.name in ("names", "views"):  # locks that are waited for
             continue
         lock = FileLock(root / f"{folder.name}.lock")
         try:

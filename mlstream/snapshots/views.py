@@ -11,10 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -23,6 +23,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import rfc8785
+from filelock import FileLock
 
 from mlstream.errors import DecodeError, StoreError, UnknownPartition
 from mlstream.snapshots.json_columns import Fault, arrow_schema, to_columns
@@ -120,25 +121,41 @@ def open_view(snapshot: Snapshot, topic: str, decode: DecodeConfig) -> View:
     found = _load(folder, topic, digest)
     if found is not None:
         return found
-    with snapshot.store.staging() as staged:
+    with _making(snapshot, digest, folder), snapshot.store.staging() as staged:
+        found = _load(folder, topic, digest)
+        if found is not None:  # another process was quicker; others may be reading what it made
+            return found
         made = staged / "view"
         try:
             made.mkdir()
             _make(snapshot, topic, decode, made, staged)
             folder.parent.mkdir(parents=True, exist_ok=True)
-            if folder.exists():  # damaged, or another process was quicker; either way this one is whole
-                shutil.rmtree(folder, ignore_errors=True)
+            if folder.exists():  # damaged
+                folder.replace(staged / "damaged")
             made.replace(folder)
             flush_folder(folder.parent)
         except OSError as exc:
-            found = _load(folder, topic, digest)
-            if found is not None:
-                return found
             raise store_error(folder, exc) from exc
     found = _load(folder, topic, digest)
     if found is None:
         raise StoreError(f"{folder}: the view cannot be read", hint="delete the folder and try again")
     return found
+
+
+@contextmanager
+def _making(snapshot: Snapshot, digest: str, folder: Path) -> Iterator[None]:
+    """One process at a time makes a view; the others wait and take what it made. A process that dies lets go of it."""
+    locks = snapshot.store.path / "tmp" / "views"
+    try:
+        locks.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(locks / f"{digest}.lock")
+        lock.acquire()
+    except OSError as exc:
+        raise store_error(folder, exc) from exc
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def decoder_digest(decode: DecodeConfig) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -189,3 +191,22 @@ def test_frames_are_mapped_not_read(made: Snapshot, tmp_path: Path) -> None:
     assert frame.height == 20_000
     if maps.exists():
         assert str(view.folder / "0.arrow") in maps.read_text()
+
+
+def test_processes_that_want_the_same_view_at_once_make_it_once_and_all_read_it(home: Home) -> None:
+    rows = values([b'{"n":%d,"text":"%s"}' % (n, b"x" * 50) for n in range(20_000)])
+    make_snapshot(home, "wanted", {"ticks": {0: columns(rows), 1: columns(rows)}})
+    program = (
+        "import sys, mlstream\n"
+        "from mlstream.config import DecodeConfig\n"
+        "snapshot = mlstream.open_snapshot('wanted', home=sys.argv[1])\n"
+        "frame = snapshot.scan('ticks', decode=DecodeConfig())\n"
+        "sys.stdin.readline()\n"  # another process may make it anew meanwhile, if it may at all
+        "print(frame.select('n').collect()['n'].sum())\n"
+    )
+    command = [sys.executable, "-c", program, str(home.path)]
+    readers = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    sums = [reader.communicate("go\n", timeout=120)[0].strip() for reader in readers]
+    assert sums == [str(2 * sum(range(20_000)))] * 4
+    (view,) = [folder for folder in (home.path / "views").iterdir() if folder.is_dir()]
+    assert {file.suffix for file in view.iterdir()} == {".arrow", ".json"}

@@ -20,7 +20,12 @@ MlstreamError                   exit code 1
 │   └── UnsupportedFormat       a message format or codec that is refused by name
 ├── SnapshotError
 │   ├── UnknownSnapshot
+│   ├── UnknownFile
+│   ├── UnknownTable
 │   ├── NameTaken
+│   ├── Protected               kept until a date, or still referred to
+│   ├── DatabaseError           a database cannot be read, or holds what cannot be kept exactly
+│   ├── RegistryError           a schema registry cannot be reached, or lacks a schema
 │   ├── StoreError              the store cannot be used: read-only, full, not a store
 │   ├── IntegrityError          an object or a manifest is missing or not what its digest says
 │   └── DecodeError             a value does not decode: names topic, partition and offset
@@ -158,6 +163,26 @@ class SnapshotError(MlstreamError):
 
 class UnknownSnapshot(SnapshotError):
     """No snapshot has that name or id."""
+
+
+class UnknownFile(SnapshotError):
+    """The snapshot holds no such file."""
+
+
+class UnknownTable(SnapshotError):
+    """The snapshot, or the database, holds no such table."""
+
+
+class Protected(SnapshotError):
+    """What would be removed is kept until a date, or something still refers to it."""
+
+
+class DatabaseError(SnapshotError):
+    """A database cannot be read, or holds what cannot be kept exactly."""
+
+
+class RegistryError(SnapshotError):
+    """A schema registry cannot be reached, or lacks a schema that records name."""
 
 
 class NameTaken(SnapshotError):

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib import import_module
 from typing import Any
 
 import click
 
 from mlstream import __version__
+from mlstream.cli.lazy import LazyGroup
 from mlstream.errors import MlstreamError, UsageError
 
 # name → (module, attribute, the help line that `mlstream --help` shows without importing the module)
@@ -23,7 +23,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "broker",
         "A real Apache Kafka on this machine: up, down, status, logs.",
     ),
-    "snapshot": ("mlstream.cli.snapshot", "snapshot", "Freeze ranges of topics: create, ls, show, verify."),
+    "snapshot": (
+        "mlstream.cli.snapshots.group",
+        "snapshot",
+        "Freeze topics, files and tables; check, compare, move them.",
+    ),
     "train": (
         "mlstream.cli.train",
         "train",
@@ -36,26 +40,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 }
 
 
-class LazyGroup(click.Group):
-    """A group that knows its commands' names and help lines, and imports a command when it runs."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module, attribute, _ = COMMANDS[cmd_name]
-        command = getattr(import_module(module), attribute)
-        assert isinstance(command, click.Command)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, help_line) for name, (_, _, help_line) in COMMANDS.items()])
-
-
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=LazyGroup,
+    commands_of=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="mlstream")
 @click.option(
     "--home",

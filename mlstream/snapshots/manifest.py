@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias
 import rfc8785
 
 from mlstream.errors import IntegrityError
+from mlstream.snapshots.content import FileContent, SchemaContent, TableContent, check_digest
 
 FORMAT = 1
 CELL_OFFSETS = 1 << 16  # a format constant: cell k of a partition is the offsets [k * 2^16, (k + 1) * 2^16)
@@ -83,12 +84,13 @@ class PartitionContent:
 
 @dataclass(frozen=True, slots=True)
 class StreamContent:
-    """One topic's part of a snapshot; partitions in order of their number."""
+    """One topic's part of a snapshot; partitions in order of their number, registered schemas in order of their id."""
 
     cluster_id: str
     topic: str
     topic_id: str
     partitions: tuple[PartitionContent, ...]
+    schemas: tuple[SchemaContent, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -109,10 +111,12 @@ class StreamContent:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """All that a snapshot's id covers; streams in order of (cluster id, topic)."""
+    """All that a snapshot's id covers: streams in order of (cluster id, topic), files of path, tables of name."""
 
     streams: tuple[StreamContent, ...]
     complete: bool = True
+    files: tuple[FileContent, ...] = ()
+    tables: tuple[TableContent, ...] = ()
 
     def to_bytes(self) -> bytes:
         """The canonical JSON, exactly as hashed and stored."""
@@ -121,8 +125,8 @@ class Content:
                 "format": FORMAT,
                 "complete": self.complete,
                 "streams": [_stream_json(stream) for stream in self.streams],
-                "files": [],
-                "tables": [],
+                "files": [file.to_json() for file in self.files],
+                "tables": [table.to_json() for table in self.tables],
             }
         )
 
@@ -179,7 +183,8 @@ def parse_content(data: bytes, snapshot_id: str) -> Content:
     """The content in a manifest's bytes, checked against the id that it is filed under.
 
     Raises:
-        IntegrityError: when the bytes are not those of that id, or of a format that this version does not know.
+        IntegrityError: when the bytes are not those of that id, of a format that this version does not know, or
+            not what a manifest is.
     """
     found = hashlib.sha256(data).hexdigest()
     if found != snapshot_id:
@@ -188,13 +193,60 @@ def parse_content(data: bytes, snapshot_id: str) -> Content:
             hint="the file was damaged or edited; restore it from a copy, or freeze again",
             snapshot_id=snapshot_id,
         )
-    document = json.loads(data)
-    if document["format"] != FORMAT:
-        raise IntegrityError(
-            f"snapshot {snapshot_id[:12]}: format {document['format']}, and this version reads format {FORMAT}",
-            hint="use the mlstream that wrote it, or a newer one",
+    try:
+        document = json.loads(data)
+        if document["format"] != FORMAT:
+            raise IntegrityError(
+                f"snapshot {snapshot_id[:12]}: format {document['format']}, and this version reads format {FORMAT}",
+                hint="use the mlstream that wrote it, or a newer one",
+            )
+        content = Content(
+            tuple(_stream_of(stream) for stream in document["streams"]),
+            complete=bool(document["complete"]),
+            files=tuple(FileContent.of(found) for found in document["files"]),
+            tables=tuple(TableContent.of(found) for found in document["tables"]),
         )
-    return Content(tuple(_stream_of(stream) for stream in document["streams"]), complete=document["complete"])
+        _check(content)
+        if content.to_bytes() != data:
+            raise ValueError("it is not in canonical form, or holds what is not in the format")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+        # The bytes are those of the id: whoever made the id made a manifest that is none.
+        raise IntegrityError(
+            f"manifests/{snapshot_id}.json: not a manifest: {exc}",
+            hint="it was not made by mlstream; do not use it",
+            snapshot_id=snapshot_id,
+        ) from exc
+    return content
+
+
+def _check(content: Content) -> None:
+    """What no manifest may claim, whatever its digest.
+
+    Raises:
+        ValueError: saying what it is.
+    """
+    for what, names in (
+        ("streams", [(stream.cluster_id, stream.topic) for stream in content.streams]),
+        ("files", [(file.path,) for file in content.files]),
+        ("tables", [(table.name,) for table in content.tables]),
+    ):
+        if names != sorted(set(names)):
+            raise ValueError(f"its {what} are not in order, or stand there twice")
+    folders = {
+        "/".join(file.path.split("/")[:depth]) for file in content.files for depth in range(1, file.path.count("/") + 1)
+    }
+    for file in content.files:
+        if file.path in folders:
+            raise ValueError(f"{file.path!r} is a file and a folder")
+    for stream in content.streams:
+        numbers = [part.partition for part in stream.partitions]
+        if numbers != sorted(set(numbers)):
+            raise ValueError(f"the partitions of {stream.topic} are not in order, or stand there twice")
+        for part in stream.partitions:
+            check_digest(part.root)
+            check_digest(part.payload_digest)
+            if not (0 <= part.start <= part.stop and 0 <= part.rows <= part.stop - part.start):
+                raise ValueError(f"{stream.topic}[{part.partition}]: {part.rows} rows in [{part.start}, {part.stop})")
 
 
 def text_or_none(number: int | None) -> str | None:
@@ -208,7 +260,10 @@ def int_or_none(text: str | None) -> int | None:
 
 
 def _stream_json(stream: StreamContent) -> dict[str, Any]:
+    # Only where there are any: most topics have none.
+    schemas = {"schemas": [schema.to_json() for schema in stream.schemas]} if stream.schemas else {}
     return {
+        **schemas,
         "cluster_id": stream.cluster_id,
         "topic": stream.topic,
         "topic_id": stream.topic_id,
@@ -250,4 +305,5 @@ def _stream_of(found: dict[str, Any]) -> StreamContent:
             )
             for part in found["partitions"]
         ),
+        tuple(SchemaContent.of(schema) for schema in found.get("schemas", ())),
     )

@@ -1,7 +1,8 @@
-"""A snapshot as users read it: what it holds, its rows as lazy frames, its check. Talks to no broker."""
+"""A snapshot as users read it: what it holds, its rows as lazy frames, its files, its check. Talks to no broker."""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from mlstream.errors import IntegrityError, UnknownPartition, UnknownTopic
+from mlstream.errors import IntegrityError, UnknownFile, UnknownPartition, UnknownTable, UnknownTopic
 from mlstream.home import Home, find_home
+from mlstream.snapshots.content import FileContent, TableContent
 from mlstream.snapshots.cuts import Cut, parse_cut
 from mlstream.snapshots.manifest import Content, StreamContent, parse_content
 from mlstream.snapshots.storage import Piece, Storage, StoredPartition, check_storage, parse_storage
@@ -35,7 +37,7 @@ RAW_SCHEMA = pl.Schema(
 
 
 class Snapshot:
-    """An immutable dataset of stream records. Made by `snapshot`, found again by `open_snapshot`.
+    """An immutable dataset: records of streams, files and tables. Made by `snapshot`, found again by `open_snapshot`.
 
     Attributes:
         id: SHA-256 over its content, 64 hex digits.
@@ -71,6 +73,16 @@ class Snapshot:
     def topics(self) -> tuple[str, ...]:
         """The names of its topics."""
         return tuple(stream.topic for stream in self.streams)
+
+    @property
+    def files(self) -> tuple[FileContent, ...]:
+        """Its files, in order of their paths."""
+        return self.content.files
+
+    @property
+    def tables(self) -> tuple[TableContent, ...]:
+        """Its tables and query results, in order of their names."""
+        return self.content.tables
 
     @property
     def rows(self) -> int:
@@ -137,6 +149,45 @@ class Snapshot:
         frames = [frame for part in self.stored(topic) for frame in self._scan_partition(part)]
         return pl.concat(frames) if frames else pl.LazyFrame(schema=RAW_SCHEMA)
 
+    def file(self, path: str) -> Path:
+        """Where the bytes of a file are: a read-only file whose name is their digest.
+
+        Args:
+            path: as the snapshot calls it, for example `reference/airports.csv`.
+
+        Raises:
+            UnknownFile: when it holds no such file.
+            IntegrityError: when its object is missing.
+        """
+        for found in self.files:
+            if found.path == path:
+                return self.store.obtain(found.sha256)
+        raise UnknownFile(
+            f"snapshot {self.name or self.id[:12]} holds no file {path!r}",
+            hint=_nearest(path, [found.path for found in self.files], "files"),
+            path=path,
+        )
+
+    def table(self, name: str) -> pl.LazyFrame:
+        """The rows of a table or query as a lazy frame, in the order of the primary key.
+
+        Raises:
+            UnknownTable: when it holds no such table.
+            IntegrityError: when an object is missing.
+        """
+        for found in self.storage.tables:
+            if found.name == name:
+                frames = [
+                    pl.scan_parquet(self.store.obtain(piece.object), glob=False).slice(piece.row, piece.rows)
+                    for piece in found.pieces
+                ]
+                return pl.concat(frames)
+        raise UnknownTable(
+            f"snapshot {self.name or self.id[:12]} holds no table {name!r}",
+            hint=_nearest(name, [found.name for found in self.tables], "tables"),
+            table=name,
+        )
+
     def view(self, topic: str, decode: DecodeConfig) -> View:
         """The decoded columns of a topic, from the home's views or made now.
 
@@ -182,11 +233,7 @@ class Snapshot:
     def _scan_partition(self, part: StoredPartition) -> Iterator[pl.LazyFrame]:
         whole: list[Path] = []
         for run in _runs(part):
-            path = self.store.object(run.object)
-            if not path.exists():
-                raise IntegrityError(
-                    f"object {run.object}: it is missing", hint="run `mlstream snapshot verify`", object=run.object
-                )
+            path = self.store.obtain(run.object)
             if run.row == 0 and run.rows == self.storage.objects[run.object].rows:
                 whole.append(path)
                 continue
@@ -235,6 +282,13 @@ def list_snapshots(home: Home | str | Path | None = None) -> list[Snapshot]:
             continue
         found.append(Snapshot(store, snapshot_id, names.get(snapshot_id), content))
     return sorted(found, key=lambda snapshot: [path.name[65:] for path in store.cuts(snapshot.id)][-1:], reverse=True)
+
+
+def _nearest(name: str, names: list[str], what: str) -> str:
+    close = difflib.get_close_matches(name, names, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"it holds: {', '.join(names[:8])}{', …' if len(names) > 8 else ''}" if names else f"it holds no {what}"
 
 
 def _runs(part: StoredPartition) -> Iterator[Piece]:

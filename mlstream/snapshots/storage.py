@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlstream.errors import IntegrityError
+from mlstream.snapshots.content import check_digest
 from mlstream.snapshots.manifest import FORMAT, Cell, Content, int_or_none, payload_digest_of, root_of, text_or_none
 
 
@@ -51,8 +52,16 @@ class StoredStream:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredTable:
+    """The Parquet objects that hold a table's rows, in order. A file has no such entry: its digest names its object."""
+
+    name: str
+    pieces: tuple[Piece, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object's size, and how many rows are in it."""
+    """An object's size, and how many rows are in it (0 for a file)."""
 
     size_bytes: int
     rows: int
@@ -60,10 +69,11 @@ class StoredObject:
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """The storage map of one snapshot: streams in the order of the manifest, and every object that they use."""
+    """The storage map of one snapshot: streams and tables in the manifest's order, and every object that is used."""
 
     streams: tuple[StoredStream, ...]
     objects: Mapping[str, StoredObject]
+    tables: tuple[StoredTable, ...] = ()
 
     @property
     def size_bytes(self) -> int:
@@ -87,6 +97,9 @@ class Storage:
                 }
                 for stream in self.streams
             ],
+            "tables": [
+                {"name": table.name, "pieces": [_piece_json(piece) for piece in table.pieces]} for table in self.tables
+            ],
         }
         return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
 
@@ -107,9 +120,13 @@ def parse_storage(data: bytes, snapshot_id: str) -> Storage:
                 for found in document["streams"]
             ),
             {
-                name: StoredObject(int(found["size_bytes"]), int(found["rows"]))
+                check_digest(name): StoredObject(int(found["size_bytes"]), int(found["rows"]))
                 for name, found in document["objects"].items()
             },
+            tuple(
+                StoredTable(found["name"], tuple(_piece_of(piece) for piece in found["pieces"]))
+                for found in document.get("tables", ())  # the first releases had none
+            ),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise IntegrityError(
@@ -140,10 +157,38 @@ def check_storage(storage: Storage, content: Content, snapshot_id: str) -> None:
             for cell in found.cells:
                 if sum(piece.rows for piece in cell.pieces) != cell.cell.rows:
                     raise IntegrityError(f"{where}: cell {cell.cell.number} is not covered by its pieces")
-                for piece in cell.pieces:
-                    known = storage.objects.get(piece.object)
-                    if known is None or piece.row < 0 or piece.row + piece.rows > known.rows:
-                        raise IntegrityError(f"{where}: cell {cell.cell.number} wants rows that no object has")
+                if not _held(cell.pieces, storage):
+                    raise IntegrityError(f"{where}: cell {cell.cell.number} wants rows that no object has")
+    _check_tables(storage, content, snapshot_id)
+    for file in content.files:
+        known = storage.objects.get(file.sha256)
+        if known is None or known.size_bytes != file.size_bytes:
+            raise IntegrityError(f"storage/{snapshot_id}.json: it lacks the object of file {file.path}")
+
+
+def _check_tables(storage: Storage, content: Content, snapshot_id: str) -> None:
+    if [table.name for table in content.tables] != [table.name for table in storage.tables]:
+        raise IntegrityError(f"storage/{snapshot_id}.json: it does not list the manifest's tables")
+    for table, found in zip(content.tables, storage.tables, strict=True):
+        if sum(piece.rows for piece in found.pieces) != table.rows or not _held(found.pieces, storage):
+            raise IntegrityError(f"storage/{snapshot_id}.json: table {table.name} wants rows that no object has")
+
+
+def _held(pieces: tuple[Piece, ...], storage: Storage) -> bool:
+    """Whether the objects have all rows that the pieces want."""
+    for piece in pieces:
+        known = storage.objects.get(piece.object)
+        if known is None or piece.row < 0 or piece.rows < 0 or piece.row + piece.rows > known.rows:
+            return False
+    return True
+
+
+def _piece_json(piece: Piece) -> dict[str, str]:
+    return {"object": piece.object, "row": str(piece.row), "rows": str(piece.rows)}
+
+
+def _piece_of(found: dict[str, Any]) -> Piece:
+    return Piece(check_digest(found["object"]), int(found["row"]), int(found["rows"]))
 
 
 def _partition_json(part: StoredPartition) -> dict[str, Any]:
@@ -161,9 +206,7 @@ def _partition_json(part: StoredPartition) -> dict[str, Any]:
                 "min_timestamp_ms": text_or_none(found.cell.min_timestamp_ms),
                 "max_timestamp_ms": text_or_none(found.cell.max_timestamp_ms),
                 "timestamp_types": found.cell.timestamp_types,
-                "pieces": [
-                    {"object": piece.object, "row": str(piece.row), "rows": str(piece.rows)} for piece in found.pieces
-                ],
+                "pieces": [_piece_json(piece) for piece in found.pieces],
             }
             for found in part.cells
         ],
@@ -185,7 +228,7 @@ def _partition_of(found: dict[str, Any]) -> StoredPartition:
                     max_timestamp_ms=int_or_none(cell["max_timestamp_ms"]),
                     timestamp_types=cell["timestamp_types"],
                 ),
-                tuple(Piece(piece["object"], int(piece["row"]), int(piece["rows"])) for piece in cell["pieces"]),
+                tuple(_piece_of(piece) for piece in cell["pieces"]),
             )
             for cell in found["cells"]
         ),

@@ -59,6 +59,19 @@ class Store:
         """Where the object of that digest is, or would be."""
         return self.path / "objects" / digest[:2] / digest
 
+    def obtain(self, digest: str) -> Path:
+        """The file of an object that must be there.
+
+        Raises:
+            IntegrityError: when it is missing.
+        """
+        path = self.object(digest)
+        if not path.is_file():
+            raise IntegrityError(
+                f"object {digest}: it is missing", hint="run `mlstream snapshot verify`", object=digest
+            )
+        return path
+
     def manifest(self, snapshot_id: str) -> Path:
         """Where the manifest of that id is, or would be."""
         return self.path / "manifests" / f"{snapshot_id}.json"

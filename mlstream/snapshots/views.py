@@ -202,7 +202,7 @@ class _Topic:
 
     def _batches(self, partition: int) -> Iterator[pa.RecordBatch]:
         for piece in self._snapshot.pieces(self.topic, partition):
-            for rows in read_rows(self._store.object(piece.object), piece.row, piece.rows):
+            for rows in read_rows(self._store.obtain(piece.object), piece.row, piece.rows):
                 for first in range(0, len(rows), BATCH_ROWS):
                     yield rows.slice(first, BATCH_ROWS)
 

@@ -85,7 +85,7 @@ def test_a_manifest_of_a_later_format_is_refused_by_name() -> None:
 
 
 def test_numbers_past_what_json_readers_keep_survive() -> None:
-    part = PartitionContent(0, 2**62, 2**63 - 1, 1, "r", "p", -(2**63), 2**63 - 1, "CreateTime")
+    part = PartitionContent(0, 2**62, 2**63 - 1, 1, "0" * 64, "f" * 64, -(2**63), 2**63 - 1, "CreateTime")
     content = Content((StreamContent("c", "t", "i", (part,)),))
     assert parse_content(content.to_bytes(), content.id) == content
 

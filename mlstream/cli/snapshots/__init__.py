@@ -1,0 +1,1 @@
+"""`mlstream snapshot`: one module a command."""

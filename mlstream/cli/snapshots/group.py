@@ -1,0 +1,24 @@
+"""`mlstream snapshot`: the group. Imports a command when it runs."""
+
+from __future__ import annotations
+
+import click
+
+from mlstream.cli.lazy import LazyGroup
+
+# name → (module, attribute, the help line that `mlstream snapshot --help` shows without importing the module)
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "create": ("mlstream.cli.snapshots.create", "create", "Freeze ranges of topics under a name."),
+    "ls": ("mlstream.cli.snapshots.ls", "list_", "List the snapshots, the newest first."),
+    "show": ("mlstream.cli.snapshots.show", "show", "Say what a snapshot holds."),
+    "verify": ("mlstream.cli.snapshots.verify", "verify", "Check that a snapshot is whole."),
+}
+
+
+@click.group(cls=LazyGroup, commands_of=COMMANDS)
+def snapshot() -> None:
+    """Freeze topics, files and tables together; look at what was frozen, check, compare, move and restore it.
+
+    A snapshot is an immutable dataset under one digest. The same content frozen twice has the same digest, and
+    snapshots share what they have in common.
+    """

@@ -57,7 +57,10 @@ screenshots: $(VENV)/.ready  ## the pictures of the README, from the comparison 
 docs: $(VENV)/.ready  ## write docs/cli.md and configs/schema.json from the code
 	@$(BIN)/python docs/generate.py
 
-lock: $(VENV)/.ready  ## renew constraints.txt, the versions that the tests ran with
+# Not from the environment that the old constraints made: what is new may not agree with them.
+lock:  ## renew constraints.txt, the versions that the tests ran with
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade uv
 	$(BIN)/uv pip compile --quiet --universal --no-header --no-annotate --no-emit-index-url \
 		--all-extras --group dev --group docs pyproject.toml --output-file constraints.txt
 

@@ -25,10 +25,10 @@ import pyarrow as pa
 import rfc8785
 from filelock import FileLock
 
+from mlstream.decoding.json_columns import Fault, arrow_schema, to_columns
+from mlstream.decoding.json_schema import Schema, join, schema_of, see
+from mlstream.decoding.json_tokens import BATCH_ROWS, MAX_COLUMNS, Names, TooManyColumns, tokenise
 from mlstream.errors import DecodeError, StoreError, UnknownPartition
-from mlstream.snapshots.json_columns import Fault, arrow_schema, to_columns
-from mlstream.snapshots.json_schema import Schema, join, schema_of, see
-from mlstream.snapshots.json_tokens import BATCH_ROWS, MAX_COLUMNS, Names, TooManyColumns, tokenise
 from mlstream.snapshots.manifest import StreamContent
 from mlstream.snapshots.objects import read_rows
 from mlstream.snapshots.store import Store, flush_folder, store_error, write_document

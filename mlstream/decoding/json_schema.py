@@ -20,9 +20,9 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from mlstream.snapshots import json_kernels as kernels
-from mlstream.snapshots import json_texts
-from mlstream.snapshots.json_tokens import Tokens
+from mlstream.decoding import json_kernels as kernels
+from mlstream.decoding import json_texts
+from mlstream.decoding.json_tokens import Tokens
 
 ColumnType: TypeAlias = Literal["int", "float", "string", "bool", "time", "json"]
 Schema: TypeAlias = tuple[tuple[str, ColumnType], ...]

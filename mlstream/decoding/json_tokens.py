@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mlstream.snapshots import json_kernels as kernels
+from mlstream.decoding import json_kernels as kernels
 
 MAX_COLUMNS = 2048
 BATCH_ROWS = 8192

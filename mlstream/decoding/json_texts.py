@@ -9,7 +9,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from mlstream.snapshots.json_kernels import ESCAPED, INT, LONG, STRING, Bytes, Ints
+from mlstream.decoding.json_kernels import ESCAPED, INT, LONG, STRING, Bytes, Ints
 
 Longs = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]

@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlstream.snapshots import json_kernels as kernels
-from mlstream.snapshots import json_texts
-from mlstream.snapshots.json_schema import ColumnType, Schema, fits_float
-from mlstream.snapshots.json_tokens import Tokens
+from mlstream.decoding import json_kernels as kernels
+from mlstream.decoding import json_texts
+from mlstream.decoding.json_schema import ColumnType, Schema, fits_float
+from mlstream.decoding.json_tokens import Tokens
 
 TIME = pa.timestamp("ms", tz="UTC")
 TYPES: dict[ColumnType, pa.DataType] = {

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlstream.snapshots import json_tokens
-from mlstream.snapshots.json_columns import Columns, to_columns
-from mlstream.snapshots.json_schema import Schema, join, schema_of, see
-from mlstream.snapshots.json_tokens import Names, TooManyColumns, tokenise
-from tests.snapshots import plain_json
+from mlstream.decoding import json_tokens
+from mlstream.decoding.json_columns import Columns, to_columns
+from mlstream.decoding.json_schema import Schema, join, schema_of, see
+from mlstream.decoding.json_tokens import Names, TooManyColumns, tokenise
+from tests.decoding import plain_json
 
 names = st.sampled_from(["a", "b", "ab", "", "é", 'q"', "\n", "_x"])
 scalars = (

@@ -1,0 +1,1 @@
+"""How the bytes of a value become typed columns. Pure: no files, no sockets, no store."""

@@ -7,13 +7,25 @@ the manifest instead: the cells must add up to each partition's root, and an obj
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from mlstream.errors import IntegrityError
 from mlstream.snapshots.content import check_digest
-from mlstream.snapshots.manifest import FORMAT, Cell, Content, int_or_none, payload_digest_of, root_of, text_or_none
+from mlstream.snapshots.manifest import (
+    CELL_OFFSETS,
+    FORMAT,
+    GROUP_ROWS,
+    Cell,
+    Content,
+    PartitionContent,
+    int_or_none,
+    partition_content,
+    payload_digest_of,
+    root_of,
+    text_or_none,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,42 +148,77 @@ def parse_storage(data: bytes, snapshot_id: str) -> Storage:
         ) from exc
 
 
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """Something in which a storage map is not what its manifest covers: which part, and what is wrong with it."""
+
+    part: str
+    problem: str
+
+
 def check_storage(storage: Storage, content: Content, snapshot_id: str) -> None:
     """Check that the cells and groups of a storage map are those that the manifest's digests cover, all of them.
 
     Raises:
-        IntegrityError: naming the partition that does not add up.
+        IntegrityError: naming the first part that does not add up.
     """
+    for found in misfits(storage, content):
+        part = f"{found.part}: " if found.part else ""
+        raise IntegrityError(f"storage/{snapshot_id}.json: {part}{found.problem}", snapshot_id=snapshot_id)
+
+
+def misfits(storage: Storage, content: Content) -> Iterator[Misfit]:
+    """Every part of a storage map that does not add up to the manifest, or that the manifest lies about."""
     if [(s.cluster_id, s.topic) for s in content.streams] != [(s.cluster_id, s.topic) for s in storage.streams]:
-        raise IntegrityError(f"storage/{snapshot_id}.json: it does not list the manifest's streams")
-    for stream, stored in zip(content.streams, storage.streams, strict=True):
-        if [part.partition for part in stream.partitions] != [part.partition for part in stored.partitions]:
-            raise IntegrityError(f"storage/{snapshot_id}.json: it does not list the partitions of {stream.topic}")
-        for part, found in zip(stream.partitions, stored.partitions, strict=True):
-            where = f"storage/{snapshot_id}.json: {stream.topic}[{part.partition}]"
-            cells = [cell.cell for cell in found.cells]
-            if root_of(cells) != part.root or sum(cell.rows for cell in cells) != part.rows:
-                raise IntegrityError(f"{where}: its cells are not those of the manifest", snapshot_id=snapshot_id)
-            if payload_digest_of(found.groups) != part.payload_digest:
-                raise IntegrityError(f"{where}: its groups are not those of the manifest", snapshot_id=snapshot_id)
-            for cell in found.cells:
-                if sum(piece.rows for piece in cell.pieces) != cell.cell.rows:
-                    raise IntegrityError(f"{where}: cell {cell.cell.number} is not covered by its pieces")
-                if not _held(cell.pieces, storage):
-                    raise IntegrityError(f"{where}: cell {cell.cell.number} wants rows that no object has")
-    _check_tables(storage, content, snapshot_id)
+        yield Misfit("", "it does not list the manifest's streams")
+    else:
+        for stream, stored in zip(content.streams, storage.streams, strict=True):
+            if [part.partition for part in stream.partitions] != [part.partition for part in stored.partitions]:
+                yield Misfit(stream.topic, "it does not list the manifest's partitions")
+                continue
+            for part, found in zip(stream.partitions, stored.partitions, strict=True):
+                where = f"{stream.topic}[{part.partition}]"
+                yield from (Misfit(where, problem) for problem in _partition_misfits(part, found, storage))
+    if [table.name for table in content.tables] != [table.name for table in storage.tables]:
+        yield Misfit("", "it does not list the manifest's tables")
+    else:
+        for table, kept in zip(content.tables, storage.tables, strict=True):
+            if sum(piece.rows for piece in kept.pieces) != table.rows or not _held(kept.pieces, storage):
+                yield Misfit(f"table {table.name}", "it wants rows that no object has")
     for file in content.files:
         known = storage.objects.get(file.sha256)
         if known is None or known.size_bytes != file.size_bytes:
-            raise IntegrityError(f"storage/{snapshot_id}.json: it lacks the object of file {file.path}")
+            yield Misfit(f"file {file.path}", "its object is not listed with its size")
 
 
-def _check_tables(storage: Storage, content: Content, snapshot_id: str) -> None:
-    if [table.name for table in content.tables] != [table.name for table in storage.tables]:
-        raise IntegrityError(f"storage/{snapshot_id}.json: it does not list the manifest's tables")
-    for table, found in zip(content.tables, storage.tables, strict=True):
-        if sum(piece.rows for piece in found.pieces) != table.rows or not _held(found.pieces, storage):
-            raise IntegrityError(f"storage/{snapshot_id}.json: table {table.name} wants rows that no object has")
+def _partition_misfits(part: PartitionContent, found: StoredPartition, storage: Storage) -> Iterator[str]:
+    cells = [cell.cell for cell in found.cells]
+    if root_of(cells) != part.root or sum(cell.rows for cell in cells) != part.rows:
+        yield "its cells are not those of the manifest"
+        return  # what they say of the rows proves nothing
+    if payload_digest_of(found.groups) != part.payload_digest or len(found.groups) != -(-part.rows // GROUP_ROWS):
+        yield "its groups are not those of the manifest"
+    before = -1
+    for cell in cells:
+        low, high = cell.number * CELL_OFFSETS, (cell.number + 1) * CELL_OFFSETS
+        inside = (max(low, part.start), min(high, part.stop)) == (cell.start, cell.stop)
+        if not inside or cell.number <= before or not 0 < cell.rows <= cell.stop - cell.start:
+            yield f"cell {cell.number} is not a cell of the range, or stands in the wrong place"
+        before = cell.number
+    if any(cell.timestamp_types not in (1, 2, 3) for cell in cells):
+        yield "a cell has no type of timestamp"
+        return
+    # The manifest covers these; a deep check finds out whether the cells' own are those of their rows.
+    said = partition_content(part.partition, part.start, part.stop, cells=cells, groups=found.groups)
+    if (said.min_timestamp_ms, said.max_timestamp_ms) != (part.min_timestamp_ms, part.max_timestamp_ms):
+        yield "its cells have another range of time than the manifest says"
+    if said.timestamp_type != part.timestamp_type:
+        yield f"its cells have timestamps of type {said.timestamp_type}, the manifest says {part.timestamp_type}"
+    for kept in found.cells:
+        if sum(piece.rows for piece in kept.pieces) != kept.cell.rows:
+            yield f"cell {kept.cell.number} is not covered by its pieces"
+        elif not _held(kept.pieces, storage):
+            yield f"cell {kept.cell.number} wants rows that no object has"
 
 
 def _held(pieces: tuple[Piece, ...], storage: Storage) -> bool:

@@ -22,6 +22,7 @@ MlstreamError                   exit code 1
 │   ├── UnknownSnapshot
 │   ├── UnknownFile
 │   ├── UnknownTable
+│   ├── FileChanged             changed or deleted while it was copied
 │   ├── NameTaken
 │   ├── Protected               kept until a date, or still referred to
 │   ├── DatabaseError           a database cannot be read, or holds what cannot be kept exactly

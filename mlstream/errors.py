@@ -167,7 +167,7 @@ class UnknownSnapshot(SnapshotError):
 
 
 class UnknownFile(SnapshotError):
-    """The snapshot holds no such file."""
+    """The snapshot, or the disk, holds no such file, or one that cannot be read."""
 
 
 class UnknownTable(SnapshotError):

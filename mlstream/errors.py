@@ -174,6 +174,10 @@ class UnknownTable(SnapshotError):
     """The snapshot, or the database, holds no such table."""
 
 
+class FileChanged(SnapshotError):
+    """A file was changed or deleted while it was copied."""
+
+
 class Protected(SnapshotError):
     """What would be removed is kept until a date, or something still refers to it."""
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mlstream.decoding import json_kernels as kernels
+from mlstream.decoding.values import bytes_and_offsets
 
 MAX_COLUMNS = 2048
 BATCH_ROWS = 8192
@@ -116,7 +117,7 @@ def tokenise(values: pa.BinaryArray, names: Names) -> Tokens:
         TooManyColumns: there are more than 2,048 different keys.
     """
     rows = len(values)
-    offsets, data = _buffers(values)
+    data, offsets = bytes_and_offsets(values)
     faults = np.zeros(rows, np.uint8)
     fault_at = offsets[:-1].copy()
     faults[np.diff(offsets) == 0] = kernels.EMPTY
@@ -155,15 +156,6 @@ def tokenise(values: pa.BinaryArray, names: Names) -> Tokens:
             kinds = np.concatenate([kinds, np.zeros((more, rows), np.uint8)])
             starts = np.concatenate([starts, np.empty((more, rows), np.int32)])
             stops = np.concatenate([stops, np.empty((more, rows), np.int32)])
-
-
-def _buffers(values: pa.BinaryArray) -> tuple[kernels.Ints, kernels.Bytes]:
-    _, ends, data = values.buffers()
-    if ends is None or ends.size == 0:
-        offsets = np.zeros(1, np.int32)
-    else:
-        offsets = np.frombuffer(ends, np.int32, count=len(values) + 1, offset=4 * values.offset)
-    return offsets, np.zeros(1, np.uint8) if data is None or data.size == 0 else np.frombuffer(data, np.uint8)
 
 
 def _check_utf8(values: pa.BinaryArray, faults: kernels.Bytes) -> None:

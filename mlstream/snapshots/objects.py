@@ -80,22 +80,26 @@ class ObjectWriter:
         return digest, target, StoredObject(file.size, self.rows)
 
 
-def read_rows(path: Path, row: int, rows: int) -> Iterator[pa.RecordBatch]:
+def read_rows(path: Path, row: int, rows: int, *, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
     """Rows `[row, row + rows)` of an object, at most 65,536 at a time, with the columns of `wire.columns.SCHEMA`.
+
+    Args:
+        columns: only these of them, which spares reading the others.
 
     Raises:
         IntegrityError: when the file is missing, is not Parquet or has fewer rows.
     """
+    schema = SCHEMA if columns is None else pa.schema([SCHEMA.field(name) for name in columns])
     try:
         with pq.ParquetFile(path, pre_buffer=False) as file:
             groups, skip = _groups(file.metadata, row, rows)
             left = rows
-            for batch in file.iter_batches(_READ_ROWS, row_groups=groups, columns=SCHEMA.names):
+            for batch in file.iter_batches(_READ_ROWS, row_groups=groups, columns=schema.names):
                 part = batch.slice(skip, left)
                 skip = max(skip - len(batch), 0)
                 if len(part) > 0:
                     left -= len(part)
-                    yield _as_schema(part)
+                    yield _as_schema(part, schema)
                 if left == 0:
                     break
     except FileNotFoundError:
@@ -127,12 +131,12 @@ def _groups(metadata: pq.FileMetaData, row: int, rows: int) -> tuple[list[int], 
     return groups, skip
 
 
-def _as_schema(batch: pa.RecordBatch) -> pa.RecordBatch:
+def _as_schema(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     arrays = [
         column if column.type == field.type else column.cast(field.type)
-        for column, field in zip(batch.columns, SCHEMA, strict=True)
+        for column, field in zip(batch.columns, schema, strict=True)
     ]
-    return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def _open_parquet(file: _HashedFile, first: pa.Table) -> pq.ParquetWriter:

@@ -13,6 +13,8 @@ MlstreamError                   exit code 1
 │   ├── UnknownPartition
 │   ├── TopicExists
 │   ├── TopicChanged            deleted, re-created or re-partitioned while it was read
+│   ├── TransactionFailed       nothing of it is visible, or it is not known; the producer can go on after `recover`
+│   ├── ProducerFenced          another producer took over the transactional id; this one can do nothing any more
 │   ├── OffsetOutOfRange        below the log start or past the end
 │   └── EmptyRange              nothing between start and stop
 ├── WireError
@@ -136,6 +138,14 @@ class TopicExists(BrokerError):
 
 class TopicChanged(BrokerError):
     """The topic was deleted, re-created or re-partitioned while it was in use."""
+
+
+class TransactionFailed(BrokerError):
+    """A transaction was not committed, or its outcome is not known (`outcome`: "aborted" or "unknown")."""
+
+
+class ProducerFenced(BrokerError):
+    """Another producer took over the transactional id."""
 
 
 class OffsetOutOfRange(BrokerError):

@@ -30,17 +30,19 @@ class Patience:
 
     Args:
         seconds: the time without progress after which the last failure is raised.
+        first_pause_s: the first pause, where what is waited for usually takes less than 50 ms.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, *, first_pause_s: float = _FIRST_PAUSE_S) -> None:
         self._seconds = seconds
+        self._first_pause_s = first_pause_s
         self._reason: Exception | None = None
         self.renew()
 
     def renew(self) -> None:
         """There was progress: start anew."""
         self._deadline = time.monotonic() + self._seconds
-        self._pause_s = _FIRST_PAUSE_S
+        self._pause_s = self._first_pause_s
 
     def left_s(self) -> float:
         """Seconds that are left, never less than a tenth: a request needs some time in any case."""

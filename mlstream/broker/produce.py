@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kafka import errors
-from kafka.protocol.metadata import CoordinatorType
 from kafka.protocol.producer import InitProducerIdRequest, ProduceRequest
 
 from mlstream.broker.admin import config_of
@@ -26,6 +25,7 @@ from mlstream.errors import BrokerError, BrokerRefused, BrokerUnavailable, Mlstr
 
 STALL_S = 30.0
 UNKNOWN_OFFSET = -1
+NEWEST_PRODUCE = 12  # from 13 on topics go by id
 
 _SEQUENCES = 2**31  # sequence numbers are int32 and start anew at 0
 _ALL_IN_SYNC = -1
@@ -134,26 +134,15 @@ class Producer:
             lane.waiting.popleft().result.set_exception(lane.failure)
 
 
-async def init_producer_id(
-    client: Client, *, transactional_id: str | None = None, timeout_ms: int = 60_000
-) -> tuple[int, int]:
-    """A producer id and its epoch: from any broker, or of a transactional id from its coordinator."""
-
-    def make() -> Any:
-        return InitProducerIdRequest(
-            transactional_id=transactional_id,
-            transaction_timeout_ms=timeout_ms,
-            producer_id=-1,
-            producer_epoch=-1,
-            max_version=5,
-        )
-
+async def init_producer_id(client: Client) -> tuple[int, int]:
+    """A producer id and its epoch, from any broker."""
     patience = Patience(client.timeout_s)
     while True:
-        node = None
-        if transactional_id is not None:
-            node = await client.coordinator(transactional_id, CoordinatorType.TRANSACTION)
-        response = await client.ask(make, node=node)
+        response = await client.ask(
+            lambda: InitProducerIdRequest(
+                transactional_id=None, transaction_timeout_ms=-1, producer_id=-1, producer_epoch=-1, max_version=5
+            )
+        )
         failure = error_of(response.error_code)
         if failure is None:
             return response.producer_id, response.producer_epoch
@@ -162,15 +151,7 @@ async def init_producer_id(
         await patience.pause(client.network, failure)
 
 
-async def append(
-    client: Client,
-    topic: str,
-    partition: int,
-    batch: bytes,
-    *,
-    transactional_id: str | None = None,
-    stall_s: float = STALL_S,
-) -> int:
+async def append(client: Client, topic: str, partition: int, batch: bytes, *, stall_s: float = STALL_S) -> int:
     """Append one batch to a partition; on the network's loop.
 
     Returns:
@@ -181,7 +162,31 @@ async def append(
         BrokerUnavailable: no answer for `stall_s`; whether the batch was written is not known.
         BrokerError: its sequence number does not follow what the broker has.
     """
-    patience = Patience(stall_s)
+    try:
+        return await transmit(client, topic, partition, batch, stall_s=stall_s)
+    except errors.KafkaError as exc:
+        if is_passing(exc):
+            raise _unknown_outcome(client, topic, partition, exc) from exc
+        raise await refusal(client, topic, partition, len(batch), exc) from exc
+
+
+async def transmit(
+    client: Client,
+    topic: str,
+    partition: int,
+    batch: bytes,
+    *,
+    transactional_id: str | None = None,
+    max_version: int = NEWEST_PRODUCE,
+    first_pause_s: float = 0.05,
+    stall_s: float = STALL_S,
+) -> int:
+    """`append` with Kafka's own errors, also for a batch of a transaction; on the network's loop.
+
+    Raises:
+        KafkaError: a passing one when there was no answer for `stall_s`, so that the outcome is not known.
+    """
+    patience = Patience(stall_s, first_pause_s=first_pause_s)
     while True:
         state = None
         try:
@@ -189,7 +194,7 @@ async def append(
             leader = leader_of(state, partition)
             if leader.node == NO_LEADER:
                 raise errors.LeaderNotAvailableError(f"{topic}[{partition}] is electing a leader")
-            request = _request(topic, partition, batch, transactional_id, int(stall_s * 1000))
+            request = _request(topic, partition, batch, transactional_id, int(stall_s * 1000), max_version)
             response = await client.network.send(request, leader.node, patience.left_s())
             found = response.responses[0].partition_responses[0]
             failure = error_of(found.error_code, _detail(found))
@@ -201,16 +206,15 @@ async def append(
             return UNKNOWN_OFFSET
         except errors.KafkaError as exc:
             if not is_passing(exc):
-                raise await _refusal(client, topic, partition, len(batch), exc) from exc
+                raise
             client.forget(topic, state)
-            try:
-                # 3. the same bytes again
-                await patience.pause(client.network, exc)
-            except errors.KafkaError:
-                raise _unknown_outcome(client, topic, partition, exc) from exc
+            # 3. the same bytes again
+            await patience.pause(client.network, exc)
 
 
-def _request(topic: str, partition: int, batch: bytes, transactional_id: str | None, timeout_ms: int) -> Any:
+def _request(
+    topic: str, partition: int, batch: bytes, transactional_id: str | None, timeout_ms: int, max_version: int
+) -> Any:
     kind = ProduceRequest.TopicProduceData
     part = kind.PartitionProduceData(index=partition, records=batch)
     return ProduceRequest(
@@ -219,7 +223,7 @@ def _request(topic: str, partition: int, batch: bytes, transactional_id: str | N
         timeout_ms=timeout_ms,
         topic_data=[kind(name=topic, partition_data=[part])],
         min_version=3,
-        max_version=12,
+        max_version=max_version,
     )
 
 
@@ -230,9 +234,8 @@ def _detail(found: Any) -> str | None:
     return ": ".join(words) if words else None
 
 
-async def _refusal(
-    client: Client, topic: str, partition: int, size_bytes: int, exc: errors.KafkaError
-) -> MlstreamError:
+async def refusal(client: Client, topic: str, partition: int, size_bytes: int, exc: errors.KafkaError) -> MlstreamError:
+    """What a broker's refusal of a batch means for its user."""
     where = f"{topic}[{partition}]"
     if isinstance(exc, errors.MessageSizeTooLargeError | errors.RecordListTooLargeError):
         try:

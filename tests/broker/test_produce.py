@@ -12,7 +12,7 @@ from kafka.protocol.producer import ProduceRequest
 
 from mlstream.broker.client import Client
 from mlstream.broker.connection import Connection
-from mlstream.broker.produce import UNKNOWN_OFFSET, Appended, Producer, append, init_producer_id
+from mlstream.broker.produce import UNKNOWN_OFFSET, Appended, Producer, append
 from mlstream.errors import BrokerError, BrokerRefused, BrokerUnavailable, MlstreamError, UnknownPartition, UnknownTopic
 from mlstream.wire.encode import encode
 from tests.broker.scripted import Cluster, Fault, client_of
@@ -284,13 +284,3 @@ def test_what_is_written_is_what_was_encoded(cluster: Cluster, scripted: Client)
     )
     producer.send("ticks", 0, made, 2).result(WAIT_S)
     assert cluster.produced == [made]
-
-
-@pytest.mark.broker
-def test_a_transactional_id_gets_its_producer_from_its_coordinator_with_a_new_epoch(client: Client, topic: str) -> None:
-    async def again() -> tuple[int, int]:
-        return await init_producer_id(client, transactional_id=topic)
-
-    first, second = client.run("producer", again), client.run("producer", again)
-    assert second[0] == first[0]
-    assert second[1] > first[1]

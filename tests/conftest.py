@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mlstream.broker.connection import Connection
     from mlstream.home import Home
     from tests.broker.sasl_broker import SaslBroker
+    from tests.databases.postgres_server import Postgres
 
 
 @pytest.fixture(scope="session")
@@ -69,6 +70,24 @@ def sasl_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SaslBroker
 
     with running_sasl_broker(tmp_path_factory.mktemp("sasl-kafka")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The URL of a running PostgreSQL's administrator: the one that MLSTREAM_TEST_POSTGRES names, else an embedded one."""
+    from tests.databases.postgres_server import running_postgres
+
+    with running_postgres() as url:
+        yield url
+
+
+@pytest.fixture
+def postgres(postgres_server: str) -> Iterator[Postgres]:
+    """An empty PostgreSQL database of the test's own: `.url`, `.run(sql, …)`, `.rows(sql)`, `.connect()` (psycopg)."""
+    from tests.databases.postgres_server import fresh_database
+
+    with fresh_database(postgres_server) as database:
+        yield database
 
 
 @pytest.fixture

@@ -166,10 +166,4 @@ class _Shelf:
 
 def objects_are_there(store: Store, storage: Storage) -> bool:
     """Whether every object exists and has its size. Their bytes are `verify`'s to check."""
-    for digest, found in storage.objects.items():
-        try:
-            if store.object(digest).stat().st_size != found.size_bytes:
-                return False
-        except OSError:
-            return False
-    return True
+    return all(store.holds(digest, found.size_bytes) for digest, found in storage.objects.items())

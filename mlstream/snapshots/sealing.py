@@ -71,17 +71,19 @@ def publication_of(
     snapshot_id = content.id
     check_storage(storage, content, snapshot_id)
     document = storage.to_bytes(snapshot_id)
+    needed = storage
     try:
         before = parse_storage(store.read(store.storage(snapshot_id)), snapshot_id)
         check_storage(before, content, snapshot_id)
         if store.manifest(snapshot_id).exists() and objects_are_there(store, before):
-            document, staged = store.read(store.storage(snapshot_id)), {}
+            document, staged, needed = store.read(store.storage(snapshot_id)), {}, before
     except IntegrityError:
         pass  # not there, or damaged: the new one takes its place
     return Publication(
         snapshot_id=snapshot_id,
         name=name,
         objects=staged,
+        sizes={digest: found.size_bytes for digest, found in needed.objects.items()},
         manifest=content.to_bytes(),
         storage=document,
         cut=cut.to_bytes(snapshot_id),

@@ -5,6 +5,8 @@ manifests/ID.json      what ID is the SHA-256 of; a snapshot exists when this fi
 storage/ID.json        its cells → rows of objects
 cuts/ID-….json         one for each freeze that led to ID
 refs/NAME              an id
+keeps/ID-UNTIL.json    a snapshot that is protected until then
+leases/                what processes in progress rely on, so that gc spares it: see leases.py
 index/                 derived: which snapshots hold what of a partition
 views/                 derived: decoded columns
 tmp/                   work in progress, one folder a process; what a killed one left is removed by the next
@@ -13,14 +15,13 @@ tmp/                   work in progress, one folder a process; what a killed one
 from __future__ import annotations
 
 import difflib
-import errno
 import os
 import re
 import secrets
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,8 @@ from filelock import FileLock, Timeout
 
 from mlstream.errors import IntegrityError, NameTaken, StoreError, UnknownSnapshot
 from mlstream.home import Home
+from mlstream.snapshots.failures import store_error as store_error
+from mlstream.snapshots.leases import Lease, gate, take_lease
 
 _ID = re.compile(r"[0-9a-f]{64}")
 _PREFIX = re.compile(r"[0-9a-f]{8,64}")
@@ -72,6 +75,13 @@ class Store:
             )
         return path
 
+    def holds(self, digest: str, size_bytes: int) -> bool:
+        """Whether the object is there and has its size. Its bytes are `verify`'s to check."""
+        try:
+            return self.object(digest).stat().st_size == size_bytes
+        except OSError:
+            return False
+
     def manifest(self, snapshot_id: str) -> Path:
         """Where the manifest of that id is, or would be."""
         return self.path / "manifests" / f"{snapshot_id}.json"
@@ -115,7 +125,12 @@ class Store:
         folder = self.path / "refs"
         if not folder.is_dir():
             return {}
-        return {path.name: self.id_of(path.name) for path in sorted(folder.iterdir()) if path.is_file()}
+        found = {}
+        for path in sorted(folder.iterdir()):
+            if path.is_file():
+                with suppress(UnknownSnapshot):  # removed since it was listed
+                    found[path.name] = self.id_of(path.name)
+        return found
 
     def id_of(self, name: str) -> str:
         """The id that a name stands for.
@@ -133,6 +148,23 @@ class Store:
         if _ID.fullmatch(text) is None:
             raise IntegrityError(f"refs/{name}: it holds no id", hint="write the snapshot's id into it, or delete it")
         return text
+
+    def set_ref(self, name: str, snapshot_id: str, *, staged: Path) -> None:
+        """Let a name stand for a snapshot, whatever it stood for. The caller holds the name (`claim`).
+
+        Raises:
+            OSError: when the store cannot be written.
+        """
+        write_document(self.ref(name), f"{snapshot_id}\n".encode(), staged=staged)
+
+    def drop_ref(self, name: str) -> None:
+        """Remove a name, and nothing else. The caller holds the name (`claim`).
+
+        Raises:
+            OSError: when the store cannot be written.
+        """
+        self.ref(name).unlink(missing_ok=True)
+        flush_folder(self.ref(name).parent)
 
     def find(self, name_or_id: str) -> tuple[str, str | None]:
         """A name, an id or the beginning of one (8 digits or more) → (id, the name when it was one).
@@ -180,6 +212,29 @@ class Store:
             lock.release()
 
     @contextmanager
+    def lease(self, purpose: str) -> Iterator[Lease]:
+        """A lease of this process: `hold` what is relied on, then look whether it is there. leases.py says why.
+
+        Args:
+            purpose: what for, in a few words; gc shows it.
+
+        Raises:
+            StoreError: when the store cannot be written.
+        """
+        with take_lease(self.path, purpose) as lease:
+            yield lease
+
+    @contextmanager
+    def gate(self) -> Iterator[None]:
+        """While it is held, no lease is entered, no name moved or removed and nothing deleted by another process.
+
+        Raises:
+            StoreError: when the store cannot be written, or another process does not let go.
+        """
+        with gate(self.path):
+            yield
+
+    @contextmanager
     def staging(self) -> Iterator[Path]:
         """A folder of this process for work in progress, removed at the end; first removes what dead processes left.
 
@@ -207,11 +262,18 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """What makes a snapshot: staged objects (digest → file, already flushed) and the bytes of its documents."""
+    """What makes a snapshot.
+
+    Attributes:
+        objects: those that are new: digest → staged file, already flushed.
+        sizes: digest → bytes of every object that the snapshot needs, new or there already.
+        manifest, storage, cut: the bytes of its documents.
+    """
 
     snapshot_id: str
     name: str
     objects: Mapping[str, Path]
+    sizes: Mapping[str, int]
     manifest: bytes
     storage: bytes
     cut: bytes
@@ -224,8 +286,22 @@ def publish(store: Store, publication: Publication, *, staged: Path) -> None:
     The caller holds the name (`Store.claim`).
 
     Raises:
-        StoreError: when the store cannot be written.
+        StoreError: when the store cannot be written, or an object that is relied on was deleted; nothing is published.
     """
+    with store.lease(f"publishing {publication.name}") as lease:
+        # 0. hold all that it needs, then look: what is not new must be there, and stays from here on
+        lease.hold(snapshots=[publication.snapshot_id], objects=publication.sizes)
+        for digest, size_bytes in publication.sizes.items():
+            if digest not in publication.objects and not store.holds(digest, size_bytes):
+                raise StoreError(
+                    f"object {digest}: it was there when {publication.name!r} was begun, and is gone",
+                    hint="run the command again",
+                    object=digest,
+                )
+        _publish(store, publication, staged=staged)
+
+
+def _publish(store: Store, publication: Publication, *, staged: Path) -> None:
     moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime(publication.created_at_ms / 1000))
     cut = f"{publication.snapshot_id}-{moment}-{secrets.token_hex(3)}.json"
     try:
@@ -240,7 +316,7 @@ def publish(store: Store, publication: Publication, *, staged: Path) -> None:
         # 3. the manifest: from here on the snapshot exists
         write_document(store.manifest(publication.snapshot_id), publication.manifest, staged=staged)
         # 4. its name
-        write_document(store.ref(publication.name), f"{publication.snapshot_id}\n".encode(), staged=staged)
+        store.set_ref(publication.name, publication.snapshot_id, staged=staged)
     except OSError as exc:
         raise store_error(store.path, exc) from exc
 
@@ -258,9 +334,12 @@ def write_document(target: Path, data: bytes, *, staged: Path) -> None:
 
 def move_into_place(file: Path, target: Path, *, mode: int) -> None:
     """Rename a flushed file to its final name, replacing what is there."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     file.chmod(mode)
-    file.replace(target)
+    try:
+        file.replace(target)
+    except FileNotFoundError:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file.replace(target)
 
 
 def flush_folder(folder: Path) -> None:
@@ -270,21 +349,6 @@ def flush_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def store_error(path: Path, exc: Exception) -> StoreError:
-    """An operating system's error as one of the store, with the fix."""
-    number = exc.errno if isinstance(exc, OSError) else None
-    hints = {
-        errno.ENOSPC: "free some space, or set MLSTREAM_HOME to a larger disk",
-        errno.EROFS: "set MLSTREAM_HOME to a folder that can be written",
-        errno.EACCES: "set MLSTREAM_HOME to a folder that can be written",
-        errno.EPERM: "set MLSTREAM_HOME to a folder that can be written",
-        errno.ENOTDIR: "set MLSTREAM_HOME to a folder",
-        errno.EEXIST: "set MLSTREAM_HOME to a folder",
-    }
-    reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
-    return StoreError(f"{path}: the store cannot be used: {reason}", hint=hints.get(number) if number else None)
 
 
 def _remove_leftovers(root: Path) -> None:

@@ -58,6 +58,7 @@ def publication_from(made: Snapshot, name: str) -> Publication:
         snapshot_id=made.id,
         name=name,
         objects={digest: store.object(digest) for digest in made.storage.objects},
+        sizes={digest: found.size_bytes for digest, found in made.storage.objects.items()},
         manifest=store.read(store.manifest(made.id)),
         storage=store.read(store.storage(made.id)),
         cut=store.read(store.cuts(made.id)[0]),

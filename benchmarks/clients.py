@@ -31,7 +31,7 @@ from mlstream.broker.admin import KEEP_EVERYTHING, create_topic, delete_topic
 from mlstream.broker.client import Client
 from mlstream.broker.connection import find_connection
 from mlstream.broker.fetch import Fetched, fetch
-from mlstream.broker.offsets import resolve
+from mlstream.broker.positions import resolve
 from mlstream.home import Home
 from mlstream.ranges import TopicSelection
 from mlstream.streams.publish import publish

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -17,7 +17,8 @@ from kafka.protocol.admin import (
 )
 
 from mlstream.broker.client import NO_LEADER, Client, TopicInfo, TopicState, metadata_request
-from mlstream.broker.failures import Patience, error_of, is_passing
+from mlstream.broker.failures import Patience, converted, error_of, is_passing
+from mlstream.broker.leaders import Parts, ask_leaders
 from mlstream.errors import BrokerRefused, ConfigError, OffsetOutOfRange, TopicExists, UsageError
 
 _FOREVER = "9223372036854775807"
@@ -85,6 +86,15 @@ def topic_config(client: Client, name: str) -> dict[str, str]:
     return client.run(f"topic {name}", config_of, client, name)
 
 
+def topic_settings(client: Client, names: Sequence[str], setting: str) -> dict[str, str | None]:
+    """One setting of several topics, with one question; None where reading it is not allowed.
+
+    Raises:
+        UnknownTopic: one of them does not exist.
+    """
+    return client.run(f"topics {', '.join(names)}", _settings_of, client, names, setting) if names else {}
+
+
 def delete_records(client: Client, topic: str, before: Mapping[int, int]) -> dict[int, int]:
     """Delete the records below an offset.
 
@@ -98,21 +108,22 @@ def delete_records(client: Client, topic: str, before: Mapping[int, int]) -> dic
         OffsetOutOfRange: an offset past the partition's end.
     """
 
-    def make(group: list[int], _state: TopicState) -> Any:
+    def make(group: Parts, _states: Mapping[str, TopicState]) -> Any:
         kind = DeleteRecordsRequest.DeleteRecordsTopic
-        parts = [kind.DeleteRecordsPartition(partition_index=part, offset=before[part]) for part in group]
+        parts = [kind.DeleteRecordsPartition(partition_index=part, offset=before[part]) for part in group[topic]]
         return DeleteRecordsRequest(
             topics=[kind(name=topic, partitions=parts)], timeout_ms=int(client.timeout_s * 1000)
         )
 
-    def read(response: Any) -> Iterator[tuple[int, int, int]]:
+    def read(response: Any) -> Iterator[tuple[str, int, int, int]]:
         for entry in response.topics:
             for part in entry.partitions:
-                yield part.partition_index, part.error_code, part.low_watermark
+                yield entry.name, part.partition_index, part.error_code, part.low_watermark
 
     async def ask() -> dict[int, int]:
         try:
-            return await client.per_leader(topic, list(before), make, read)
+            found = await ask_leaders(client, {topic: list(before)}, make, read)
+            return {partition: low for (_, partition), low in found.items()}
         except errors.OffsetOutOfRangeError as exc:
             raise OffsetOutOfRange(f"topic {topic}: cannot delete up to {dict(before)}: past the end") from exc
 
@@ -122,14 +133,31 @@ def delete_records(client: Client, topic: str, before: Mapping[int, int]) -> dic
 async def config_of(client: Client, name: str) -> dict[str, str]:
     """`topic_config`, on the network's loop."""
     await client.refreshed(name)
-    kind = DescribeConfigsRequest.DescribeConfigsResource
-    resource = kind(resource_type=_TOPIC_RESOURCE, resource_name=name, configuration_keys=None)
-    response = await client.ask(lambda: DescribeConfigsRequest(resources=[resource], include_synonyms=False))
-    result = response.results[0]
+    (result,) = await _described(client, [name])
     failure = error_of(result.error_code, result.error_message)
     if failure is not None:
         raise failure
     return {entry.name: entry.value for entry in result.configs if entry.value is not None}
+
+
+async def _settings_of(client: Client, names: Sequence[str], setting: str) -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for result in await _described(client, names, [setting]):
+        failure = error_of(result.error_code, result.error_message)
+        if failure is not None:
+            error = converted(failure, f"topic {result.resource_name}", client.connection)
+            if not isinstance(error, BrokerRefused):
+                raise error from failure
+        found[result.resource_name] = next((entry.value for entry in result.configs if entry.name == setting), None)
+    return found
+
+
+async def _described(client: Client, names: Sequence[str], settings: list[str] | None = None) -> Any:
+    """The answer of DescribeConfigs about topics: one result each."""
+    kind = DescribeConfigsRequest.DescribeConfigsResource
+    resources = [kind(resource_type=_TOPIC_RESOURCE, resource_name=name, configuration_keys=settings) for name in names]
+    response = await client.ask(lambda: DescribeConfigsRequest(resources=resources, include_synonyms=False))
+    return response.results
 
 
 async def _create(

@@ -9,9 +9,9 @@ from __future__ import annotations
 import base64
 import difflib
 import uuid
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -24,7 +24,6 @@ from mlstream.broker.network import Event, Network
 from mlstream.errors import BrokerUnavailable, UnknownPartition, UnknownTopic
 
 T = TypeVar("T")
-V = TypeVar("V")
 
 NO_LEADER = -1
 
@@ -121,6 +120,15 @@ class Client:
         """
         return self.run(f"topic {name}", self.refreshed, name).info
 
+    def describe(self, names: Sequence[str]) -> dict[str, TopicInfo]:
+        """What the cluster knows of several topics now, with one question.
+
+        Raises:
+            UnknownTopic: one of them does not exist.
+        """
+        found = self.run(f"topics {', '.join(names)}", self.refreshed_all, names)
+        return {name: state.info for name, state in found.items()}
+
     def topics(self) -> list[str]:
         """The names of all topics except Kafka's own, sorted."""
         return self.run("listing topics", self._names)
@@ -174,6 +182,16 @@ class Client:
         known = self._topics.get(topic)
         return await self.refreshed(topic) if known is None else known
 
+    async def states(self, topics: Sequence[str]) -> dict[str, TopicState]:
+        """`state` of several topics; those that are not known are asked for together."""
+        known = {topic: self._topics[topic] for topic in topics if topic in self._topics}
+        unknown = [topic for topic in topics if topic not in known]
+        if len(unknown) == 1:  # somebody else may be asking for it already
+            known[unknown[0]] = await self.state(unknown[0])
+        elif unknown:
+            known.update(await self.refreshed_all(unknown))
+        return known
+
     def forget(self, topic: str, seen: TopicState | None = None) -> None:
         """The leaders known of a topic turned out to be wrong: ask again next time. On the loop only.
 
@@ -189,70 +207,40 @@ class Client:
         Raises:
             UnknownTopic: there is none.
         """
-        patience = Patience(self.timeout_s)
-        while True:
-            response = await self.ask(lambda: metadata_request([topic]))
-            self.network.learn(response)
-            found = next((entry for entry in response.topics if entry.name == topic), None)
-            failure = error_of(3 if found is None else found.error_code)
-            if found is not None and failure is None:
-                state = _state(found)
-                self._topics[topic] = state
-                return state
-            self.forget(topic)
-            if isinstance(failure, errors.UnknownTopicOrPartitionError | errors.InvalidTopicError):
-                raise await self._unknown(topic) from failure
-            if failure is None or not is_passing(failure):
-                raise failure or errors.UnknownError(topic)
-            await patience.pause(self.network, failure)
+        return (await self.refreshed_all([topic]))[topic]
 
-    async def per_leader(
-        self,
-        topic: str,
-        partitions: Sequence[int],
-        make: Callable[[list[int], TopicState], Any],
-        read: Callable[[Any], Iterable[tuple[int, int, V]]],
-    ) -> dict[int, V]:
-        """Ask the leader of each partition, one request a broker; follow the leaders when they move.
-
-        Args:
-            make: partitions and what is known of the topic → a request.
-            read: a response → (partition, error code, value) of each.
+    async def refreshed_all(self, topics: Sequence[str]) -> dict[str, TopicState]:
+        """`refreshed` for several topics, with one question.
 
         Raises:
-            UnknownTopic, UnknownPartition: it is not there (any more).
-            KafkaError: the last failure when the time is over, or one that another try would not help.
+            UnknownTopic: one of them does not exist.
         """
-        found: dict[int, V] = {}
+        found: dict[str, TopicState] = {}
         patience = Patience(self.timeout_s)
-        while missing := [partition for partition in partitions if partition not in found]:
-            state = await self.state(topic)
-            groups: dict[int, list[int]] = defaultdict(list)
-            for partition in missing:
-                groups[leader_of(state, partition).node].append(partition)
-            failure: Exception | None = None
-            if groups.pop(NO_LEADER, None):
-                failure = errors.LeaderNotAvailableError(f"topic {topic} is electing a leader")
-            send, left_s = self.network.send, patience.left_s()
-            asked = [self.network.start(send, make(group, state), node, left_s) for node, group in groups.items()]
-            for answer in asked:
-                try:
-                    for partition, code, value in read(await answer):
-                        problem = error_of(code)
-                        if problem is None:
-                            found[partition] = value
-                        elif is_passing(problem):
-                            failure = problem
-                        else:
-                            raise problem
-                except errors.KafkaError as exc:
-                    if not is_passing(exc):
-                        raise
-                    failure = exc
-            if failure is not None:
-                self.forget(topic, state)
-                await patience.pause(self.network, failure)
+        while missing := [topic for topic in topics if topic not in found]:
+            response = await self.ask(partial(metadata_request, missing))
+            self.network.learn(response)
+            entries = {entry.name: entry for entry in response.topics}
+            passing: errors.KafkaError | None = None
+            for topic in missing:
+                entry = entries.get(topic)
+                failure = error_of(3 if entry is None else entry.error_code)
+                if entry is not None and failure is None:
+                    found[topic] = self._topics[topic] = _state(entry)
+                    continue
+                self.forget(topic)
+                if isinstance(failure, errors.UnknownTopicOrPartitionError | errors.InvalidTopicError):
+                    raise await self._unknown(topic) from failure
+                if failure is None or not is_passing(failure):
+                    raise self.naming(topic, failure or errors.UnknownError(topic), of=topics)
+                passing = failure
+            if passing is not None:
+                await patience.pause(self.network, passing)
         return found
+
+    def naming(self, topic: str, failure: errors.KafkaError, *, of: Collection[str]) -> Exception:
+        """A failure of one topic among others: with several asked for, the error must say which one it is about."""
+        return failure if len(of) == 1 else converted(failure, f"topic {topic}", self.connection)
 
     async def coordinator(self, key: str, kind: CoordinatorType = CoordinatorType.GROUP) -> int:
         """The broker that looks after a consumer group or a transactional id; waits while it is being chosen."""

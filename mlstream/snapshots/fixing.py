@@ -6,10 +6,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mlstream.broker.admin import topic_config
+from mlstream.broker.admin import topic_settings
 from mlstream.broker.client import Client
-from mlstream.broker.offsets import Bounds, bounds, resolve
-from mlstream.errors import BrokerRefused, OffsetOutOfRange, TopicChanged, UnknownPartition, UnknownTopic
+from mlstream.broker.offsets import Bounds, bounds_of_all
+from mlstream.broker.positions import locate
+from mlstream.errors import OffsetOutOfRange, TopicChanged, UnknownPartition, UnknownTopic
 from mlstream.ranges import PartitionRange, TopicSelection
 from mlstream.snapshots.copying import Copied, changed
 
@@ -41,17 +42,18 @@ def fix(client: Client, selections: Sequence[TopicSelection], *, allow_partial: 
     """
     created_at_ms = time.time_ns() // 1_000_000
     began = time.monotonic()
-    ranges = tuple(sorted(_resolve_expired(client, selections) if allow_partial else resolve(client, selections)))
-    topics = sorted({found.topic for found in ranges})
-    kept = {
-        (topic, part): found
-        for topic in topics
-        for part, found in bounds(client, topic, [r.partition for r in ranges if r.topic == topic]).items()
-    }
-    topic_ids = {topic: client.topic(topic).topic_id for topic in topics}
+    located = locate(client, selections, allow_expired=allow_partial)
     cut_ms = round((time.monotonic() - began) * 1000)
-    policies = {topic: _policy(client, topic) for topic in topics}
-    return Fixed(client.cluster_id, ranges, topic_ids, policies, kept, created_at_ms, cut_ms)
+    topics = sorted(located.topics)
+    return Fixed(
+        client.cluster_id,
+        tuple(sorted(located.ranges)),
+        {topic: located.topics[topic].topic_id for topic in topics},
+        topic_settings(client, topics, "cleanup.policy"),
+        dict(located.kept),
+        created_at_ms,
+        cut_ms,
+    )
 
 
 def reusable_topics(fixed: Fixed) -> dict[str, str]:
@@ -66,28 +68,17 @@ def reusable_topics(fixed: Fixed) -> dict[str, str]:
 def ask_again(client: Client, fixed: Fixed, copies: Sequence[Copied], *, allow_partial: bool) -> bool:
     """Check that the topics are the same and that nothing expired unseen; True when a partial copy is in doubt."""
     doubtful = any(found.missing for found in copies)
-    for topic, topic_id in fixed.topic_ids.items():
-        mine = [found for found in copies if found.plan.wanted.topic == topic]
-        try:
-            if client.topic(topic).topic_id != topic_id:
-                raise changed(topic)
-            now = bounds(client, topic, [found.plan.wanted.partition for found in mine])
-        except (UnknownTopic, UnknownPartition) as exc:
-            if not allow_partial:
-                raise TopicChanged(
-                    f"topic {topic}: it, or a partition of it, was deleted while it was copied",
-                    hint="nothing was kept; --allow-partial keeps what had been read",
-                    topic=topic,
-                ) from exc
-            continue
-        for found in mine:
+    for topic, now in _bounds_now(client, fixed, allow_partial=allow_partial).items():
+        for found in copies:
             wanted = found.plan.wanted
+            if wanted.topic != topic:
+                continue
             log_start = now[wanted.partition].log_start
             # A gap is loss only where the log start has passed it; else it is compaction, an abort or a marker.
             if log_start > wanted.start and found.gaps.other > 0 and not found.missing:
                 if not allow_partial:
                     raise OffsetOutOfRange(
-                        f"{wanted.topic}[{wanted.partition}]: records expired while they were copied; "
+                        f"{topic}[{wanted.partition}]: records expired while they were copied; "
                         f"the broker keeps {log_start} onward now",
                         hint=f"use --from {log_start}, or --allow-partial",
                         topic=topic,
@@ -98,26 +89,31 @@ def ask_again(client: Client, fixed: Fixed, copies: Sequence[Copied], *, allow_p
     return doubtful
 
 
-def _resolve_expired(client: Client, selections: Sequence[TopicSelection]) -> list[PartitionRange]:
-    """`resolve`, but offsets that have expired may be asked for: copying will find them gone."""
-    ranges: list[PartitionRange] = []
-    for asked in selections:
-        offset = asked.start.offset
-        kept = {} if offset is None else bounds(client, asked.topic, asked.partitions)
-        expired = tuple(part for part, found in kept.items() if offset is not None and offset < found.log_start)
-        rest = tuple(part for part in kept if part not in expired)
-        if offset is None or not expired:
-            ranges += resolve(client, [asked])
-            continue
-        there = resolve(client, [TopicSelection(asked.topic, expired, stop=asked.stop)])
-        ranges += [PartitionRange(asked.topic, r.partition, min(offset, r.stop), r.stop) for r in there]
-        if rest:
-            ranges += resolve(client, [TopicSelection(asked.topic, rest, asked.start, asked.stop)])
-    return ranges
-
-
-def _policy(client: Client, topic: str) -> str | None:
+def _bounds_now(client: Client, fixed: Fixed, *, allow_partial: bool) -> dict[str, dict[int, Bounds]]:
+    """What the brokers keep now of the cut's topics; without topics that are gone, where that is allowed."""
+    parts: dict[str, list[int]] = {topic: [] for topic in fixed.topic_ids}
+    for wanted in fixed.ranges:
+        parts[wanted.topic].append(wanted.partition)
+    found: dict[str, dict[int, Bounds]] = {}
     try:
-        return topic_config(client, topic).get("cleanup.policy")
-    except BrokerRefused:  # reading it may be forbidden where reading records is not
-        return None
+        _ask(client, fixed, parts, found)
+    except (UnknownTopic, UnknownPartition):
+        for topic in parts:  # which one?
+            try:
+                _ask(client, fixed, {topic: parts[topic]}, found)
+            except (UnknownTopic, UnknownPartition) as exc:
+                if not allow_partial:
+                    raise TopicChanged(
+                        f"topic {topic}: it, or a partition of it, was deleted while it was copied",
+                        hint="nothing was kept; --allow-partial keeps what had been read",
+                        topic=topic,
+                    ) from exc
+    return found
+
+
+def _ask(client: Client, fixed: Fixed, parts: dict[str, list[int]], found: dict[str, dict[int, Bounds]]) -> None:
+    for topic, info in client.describe(list(parts)).items():
+        if info.topic_id != fixed.topic_ids[topic]:
+            raise changed(topic)
+    for (topic, partition), now in bounds_of_all(client, parts).items():
+        found.setdefault(topic, {})[partition] = now

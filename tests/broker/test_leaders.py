@@ -12,7 +12,8 @@ from kafka.protocol.metadata import MetadataRequest
 
 from mlstream.broker.admin import KEEP_EVERYTHING, create_topic
 from mlstream.broker.client import NO_LEADER, Client
-from mlstream.broker.offsets import Bounds, bounds, resolve
+from mlstream.broker.offsets import Bounds, bounds
+from mlstream.broker.positions import resolve
 from mlstream.errors import BrokerRefused, BrokerUnavailable, ConfigError, UnknownTopic
 from mlstream.ranges import PartitionRange, TopicSelection
 from tests.broker.scripted import Cluster, Fault, client_of

@@ -8,7 +8,8 @@ from confluent_kafka import Consumer, TopicPartition
 from mlstream.broker.admin import delete_records
 from mlstream.broker.client import Client
 from mlstream.broker.connection import Connection
-from mlstream.broker.offsets import Bounds, bounds, committed, resolve
+from mlstream.broker.offsets import Bounds, bounds, committed
+from mlstream.broker.positions import resolve
 from mlstream.errors import EmptyRange, OffsetOutOfRange, UnknownPartition, UnknownTopic, UsageError
 from mlstream.ranges import EARLIEST, LATEST, PartitionRange, Position, TopicSelection, parse_topic
 from tests.broker.topics import EVENT_MS, fill, make, producer, wait_until_stable

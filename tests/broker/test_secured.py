@@ -12,7 +12,8 @@ import pytest
 import mlstream
 from mlstream.broker.admin import create_topic, topic_config
 from mlstream.broker.client import Client
-from mlstream.broker.offsets import committed, resolve
+from mlstream.broker.offsets import committed
+from mlstream.broker.positions import resolve
 from mlstream.broker.produce import Producer
 from mlstream.errors import BrokerError, BrokerRefused, BrokerUnavailable, ConfigError
 from mlstream.ranges import TopicSelection

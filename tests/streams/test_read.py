@@ -16,7 +16,7 @@ from mlstream.broker.admin import delete_records, delete_topic
 from mlstream.broker.client import Client
 from mlstream.broker.connection import Connection
 from mlstream.broker.fetch import Fetched
-from mlstream.broker.offsets import resolve
+from mlstream.broker.positions import resolve
 from mlstream.errors import BrokerUnavailable, CorruptBatch, OffsetOutOfRange, TopicChanged
 from mlstream.ranges import PartitionRange, TopicSelection
 from mlstream.streams import read as read_module

@@ -1,0 +1,330 @@
+"""Files of the disk: which ones a pattern names, how they are called in a snapshot, and their bytes as objects.
+
+A file is called by its path from the project's root; one from elsewhere by its own name, one of a folder from
+elsewhere by the folder's name and the path below it. Symbolic links are followed: a snapshot holds what they lead to.
+The list is a part of the cut: a file that is not as it was listed when it has been copied is an error. Nothing is
+published here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import glob
+import hashlib
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TypeVar
+
+from mlstream.errors import FileChanged, UnknownFile, UsageError
+from mlstream.snapshots.content import FileContent, check_path
+from mlstream.snapshots.store import Store, store_error
+
+T = TypeVar("T")
+V = TypeVar("V")
+
+_BLOCK_BYTES = 1 << 20
+# The clock by which a file system notes changes ticks every 1 to 10 ms: what changed in the last tick may change
+# again without a trace.
+_TICK_NS = 20_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class ListedFile:
+    """A file as it was at the cut.
+
+    Attributes:
+        path: what the snapshot calls it.
+        source: where it is.
+        size_bytes: its size.
+        modified_ms: when it was last written to, ms since 1970.
+        state: what tells a change: device, inode, size, times of the last change of bytes and of anything.
+    """
+
+    path: str
+    source: Path
+    size_bytes: int
+    modified_ms: int
+    state: tuple[int, ...]
+
+
+def list_files(patterns: Sequence[str], *, folder: Path, root: Path, home: Path) -> tuple[ListedFile, ...]:
+    """The files that patterns name now, in order of their paths in the snapshot, each once.
+
+    Args:
+        patterns: paths of files, of folders (with all that is below them, hidden files too), or with `*`, `?`, `[…]`
+            and `**`; a path that exists is never taken for a pattern.
+        folder: where relative ones start.
+        root: the project; paths in the snapshot start there.
+        home: left out wherever it is below a folder: a snapshot does not hold the store.
+
+    Raises:
+        UnknownFile: nothing is there, it cannot be read, or it is no file.
+        UsageError: two files would have the same path in the snapshot, or one that cannot be a path there.
+    """
+    left_out = _identity_or_none(home)
+    found: dict[str, ListedFile] = {}
+    for pattern in patterns:
+        empty = True
+        for match in _matches(pattern, folder):
+            for source, below in _walk(match, left_out=left_out):
+                empty = False
+                listed = _listed(source, _path_of(source, match, below, root))
+                known = found.setdefault(listed.path, listed)
+                if known.state[:2] != listed.state[:2]:
+                    raise UsageError(
+                        f"{known.source} and {listed.source}: both would be {listed.path!r} in the snapshot",
+                        hint="name the folders that they are in instead, or leave one out",
+                    )
+        if empty:
+            raise UnknownFile(f"{pattern}: no file is in it", hint="a snapshot holds files, not empty folders")
+    _check_folders(found)
+    return tuple(found[path] for path in sorted(found))
+
+
+def digest_files(
+    listed: Sequence[ListedFile], *, progress: Callable[[int], None] | None = None
+) -> tuple[FileContent, ...]:
+    """Read every file once: what the snapshot says of it.
+
+    Args:
+        progress: called with the bytes of each file that is done.
+
+    Raises:
+        FileChanged: one is not as it was listed.
+        UnknownFile: one cannot be read.
+    """
+
+    def digest(file: ListedFile) -> FileContent:
+        found = FileContent(file.path, file.size_bytes, _read(file, None))
+        if progress is not None:
+            progress(file.size_bytes)
+        return found
+
+    return tuple(_side_by_side(digest, listed))
+
+
+def copy_files(
+    listed: Sequence[ListedFile], contents: Sequence[FileContent], *, store: Store, staged: Path
+) -> dict[str, Path]:
+    """Copy the files that the store lacks into the staging folder, flushed, each named by its digest; same bytes once.
+
+    Raises:
+        FileChanged: one is not as it was listed.
+        UnknownFile, StoreError: one cannot be read, or not be written.
+    """
+    wanted = {
+        content.sha256: file
+        for file, content in zip(listed, contents, strict=True)
+        if not holds_file(store, content.sha256, content.size_bytes)
+    }
+    copies = _side_by_side(lambda item: _copy(item[1], item[0], staged), list(wanted.items()))
+    return dict(zip(wanted, copies, strict=True))
+
+
+def holds_file(store: Store, digest: str, size_bytes: int) -> bool:
+    """Whether the store has the object of that digest. Its bytes are `verify`'s to check."""
+    try:
+        return store.object(digest).stat().st_size == size_bytes
+    except OSError:
+        return False
+
+
+def _walk(
+    path: Path, below: str = "", above: tuple[tuple[int, int], ...] = (), *, left_out: tuple[int, int] | None
+) -> Iterator[tuple[Path, str]]:
+    """Every file at a path, in order, and its path below the first one: empty for that itself.
+
+    Args:
+        above: the folders that it is in, by device and inode.
+    """
+    found = _stat(path)
+    identity = found.st_dev, found.st_ino
+    if stat.S_ISREG(found.st_mode):
+        yield path, below
+    elif not stat.S_ISDIR(found.st_mode):
+        raise UnknownFile(f"{path}: it is no file and no folder", hint="leave it out: only files can be frozen")
+    elif identity in above:
+        raise UnknownFile(
+            f"{path}: a symbolic link to a folder that it is in: it has no end",
+            hint="name the files or folders beside it",
+        )
+    elif identity != left_out:
+        for name in _names(path):
+            below_that = f"{below}/{name}" if below else name
+            yield from _walk(path / name, below_that, (*above, identity), left_out=left_out)
+
+
+def _matches(pattern: str, folder: Path) -> list[Path]:
+    """What a pattern names: itself when it exists, else what it matches, in order."""
+    expanded = os.path.expanduser(pattern)
+    if not expanded:
+        raise UsageError("a file's path is empty", hint="name a file, a folder or a pattern")
+    whole = folder / expanded
+    if os.path.lexists(whole):
+        return [whole]
+    found = sorted(glob.glob(expanded, root_dir=folder, recursive=True)) if glob.has_magic(expanded) else []
+    if not found:
+        what = "no file fits" if glob.has_magic(expanded) else "there is no such file"
+        raise UnknownFile(f"{pattern}: {what}", hint=_near(whole), path=pattern)
+    return [folder / match for match in found]
+
+
+def _path_of(source: Path, match: Path, below: str, root: Path) -> str:
+    """What the snapshot calls a file that was found at, or below, what a pattern matched."""
+    whole = Path(os.path.abspath(source))
+    for seen in (whole, whole.parent.resolve() / whole.name):
+        if seen.is_relative_to(root):
+            return seen.relative_to(root).as_posix()
+    top = Path(os.path.abspath(match)).name
+    return f"{top}/{below}" if below and top else below or top
+
+
+def _listed(source: Path, path: str) -> ListedFile:
+    found = _stat(source)
+    try:
+        path.encode()
+        check_path(path)
+    except ValueError as exc:
+        raise UsageError(
+            f"{str(source)!a}: no snapshot can hold a file of that name", hint="rename it: no control characters, UTF-8"
+        ) from exc
+    return ListedFile(path, source, found.st_size, found.st_mtime_ns // 1_000_000, _state(found))
+
+
+def _check_folders(found: dict[str, ListedFile]) -> None:
+    for path, listed in found.items():
+        parts = path.split("/")
+        for depth in range(1, len(parts)):
+            file = found.get("/".join(parts[:depth]))
+            if file is not None:
+                raise UsageError(
+                    f"{file.source} and {listed.source}: {file.path!r} would be a file and a folder in the snapshot",
+                    hint="leave one of them out",
+                )
+
+
+def _copy(file: ListedFile, digest: str, staged: Path) -> Path:
+    """Copy a file into the staging folder, flushed; what is copied must have the digest that was read first."""
+    target = staged / digest
+    try:
+        copy = target.open("xb", buffering=0)
+    except OSError as exc:
+        raise store_error(staged, exc) from exc
+    with copy:
+        if _read(file, copy) != digest:
+            raise _changed(file, "it changed")
+        try:
+            os.fsync(copy.fileno())
+        except OSError as exc:
+            raise store_error(staged, exc) from exc
+    return target
+
+
+def _read(file: ListedFile, target: IO[bytes] | None) -> str:
+    """Read a file to its end, and write it to the target if there is one; the digest of its bytes."""
+    _let_settle(file.state)
+    digest = hashlib.sha256()
+    size = 0
+    try:
+        with open(file.source, "rb", buffering=0, opener=_opened) as source:
+            before = _state(os.fstat(source.fileno()))
+            while block := source.read(_BLOCK_BYTES):
+                digest.update(block)
+                size += len(block)
+                if target is not None:
+                    _write(target, block)
+            after = _state(os.fstat(source.fileno()))
+    except FileNotFoundError:
+        raise _changed(file, "it was deleted") from None
+    except OSError as exc:
+        raise _unreadable(file.source, exc) from exc
+    if not before == after == file.state or size != file.size_bytes:
+        raise _changed(file, "it changed")
+    return digest.hexdigest()
+
+
+def _opened(path: str, flags: int) -> int:
+    # Opening what has become a pipe in the meantime would wait for a writer.
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _write(target: IO[bytes], block: bytes) -> None:
+    left = memoryview(block)
+    try:
+        while left:
+            left = left[target.write(left) :]
+    except OSError as exc:
+        raise store_error(Path(target.name).parent, exc) from exc
+
+
+def _let_settle(state: tuple[int, ...]) -> None:
+    """Wait until a further change would show in the file's times."""
+    young_ns = _TICK_NS - (time.time_ns() - state[-1])
+    if 0 < young_ns <= _TICK_NS:
+        time.sleep(young_ns / 1e9)
+
+
+def _state(found: os.stat_result) -> tuple[int, ...]:
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _stat(path: Path) -> os.stat_result:
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise UnknownFile(
+                f"{path}: a symbolic link that leads nowhere", hint=f"it names {os.readlink(path)}; leave it out"
+            ) from None
+        raise UnknownFile(f"{path}: there is no such file", hint=_near(path)) from None
+    except OSError as exc:
+        raise _unreadable(path, exc) from exc
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError as exc:
+        raise _unreadable(folder, exc) from exc
+
+
+def _identity_or_none(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _near(path: Path) -> str:
+    folder = path.parent
+    if glob.has_magic(str(folder)) or not folder.is_dir():
+        return "check the path; a relative one starts in the working directory"
+    names = sorted(os.listdir(folder))
+    close = difflib.get_close_matches(path.name, names, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"the folder holds: {', '.join(names[:8])}{', …' if len(names) > 8 else ''}" if names else "it is empty"
+
+
+def _changed(file: ListedFile, what: str) -> FileChanged:
+    return FileChanged(
+        f"{file.source}: {what} while it was copied",
+        hint="nothing was kept; freeze again when nobody writes to it",
+        path=str(file.source),
+    )
+
+
+def _unreadable(path: Path, exc: OSError) -> UnknownFile:
+    return UnknownFile(f"{path}: it cannot be read: {exc.strerror}", hint="check its permissions", path=str(path))
+
+
+def _side_by_side(job: Callable[[T], V], items: Sequence[T]) -> list[V]:
+    """Do a job for each item, on threads; the results in order. The first error ends it."""
+    with ThreadPoolExecutor(max(2, min(os.cpu_count() or 2, 8)), thread_name_prefix="mlstream-files") as pool:
+        return list(pool.map(job, items))

@@ -1,36 +1,22 @@
-"""Files of the disk: which ones a pattern names, how they are called in a snapshot, and their bytes as objects.
+"""Files of the disk: which ones a pattern names, what each is now, and how a snapshot calls it. Reads none of them.
 
 A file is called by its path from the project's root; one from elsewhere by its own name, one of a folder from
 elsewhere by the folder's name and the path below it. Symbolic links are followed: a snapshot holds what they lead to.
-The list is a part of the cut: a file that is not as it was listed when it has been copied is an error. Nothing is
-published here.
+The list is a part of the cut: a file that is not as it was listed when it has been copied is an error.
 """
 
 from __future__ import annotations
 
 import difflib
 import glob
-import hashlib
 import os
 import stat
-import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TypeVar
 
-from mlstream.errors import FileChanged, UnknownFile, UsageError
-from mlstream.snapshots.content import FileContent, check_path
-from mlstream.snapshots.store import Store, store_error
-
-T = TypeVar("T")
-V = TypeVar("V")
-
-_BLOCK_BYTES = 1 << 20
-# The clock by which a file system notes changes ticks every 1 to 10 ms: what changed in the last tick may change
-# again without a trace.
-_TICK_NS = 20_000_000
+from mlstream.errors import UnknownFile, UsageError
+from mlstream.snapshots.content import check_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,54 +70,6 @@ def list_files(patterns: Sequence[str], *, folder: Path, root: Path, home: Path)
             raise UnknownFile(f"{pattern}: no file is in it", hint="a snapshot holds files, not empty folders")
     _check_folders(found)
     return tuple(found[path] for path in sorted(found))
-
-
-def digest_files(
-    listed: Sequence[ListedFile], *, progress: Callable[[int], None] | None = None
-) -> tuple[FileContent, ...]:
-    """Read every file once: what the snapshot says of it.
-
-    Args:
-        progress: called with the bytes of each file that is done.
-
-    Raises:
-        FileChanged: one is not as it was listed.
-        UnknownFile: one cannot be read.
-    """
-
-    def digest(file: ListedFile) -> FileContent:
-        found = FileContent(file.path, file.size_bytes, _read(file, None))
-        if progress is not None:
-            progress(file.size_bytes)
-        return found
-
-    return tuple(_side_by_side(digest, listed))
-
-
-def copy_files(
-    listed: Sequence[ListedFile], contents: Sequence[FileContent], *, store: Store, staged: Path
-) -> dict[str, Path]:
-    """Copy the files that the store lacks into the staging folder, flushed, each named by its digest; same bytes once.
-
-    Raises:
-        FileChanged: one is not as it was listed.
-        UnknownFile, StoreError: one cannot be read, or not be written.
-    """
-    wanted = {
-        content.sha256: file
-        for file, content in zip(listed, contents, strict=True)
-        if not holds_file(store, content.sha256, content.size_bytes)
-    }
-    copies = _side_by_side(lambda item: _copy(item[1], item[0], staged), list(wanted.items()))
-    return dict(zip(wanted, copies, strict=True))
-
-
-def holds_file(store: Store, digest: str, size_bytes: int) -> bool:
-    """Whether the store has the object of that digest. Its bytes are `verify`'s to check."""
-    try:
-        return store.object(digest).stat().st_size == size_bytes
-    except OSError:
-        return False
 
 
 def _walk(
@@ -193,7 +131,7 @@ def _listed(source: Path, path: str) -> ListedFile:
         raise UsageError(
             f"{str(source)!a}: no snapshot can hold a file of that name", hint="rename it: no control characters, UTF-8"
         ) from exc
-    return ListedFile(path, source, found.st_size, found.st_mtime_ns // 1_000_000, _state(found))
+    return ListedFile(path, source, found.st_size, found.st_mtime_ns // 1_000_000, state_of(found))
 
 
 def _check_folders(found: dict[str, ListedFile]) -> None:
@@ -208,68 +146,8 @@ def _check_folders(found: dict[str, ListedFile]) -> None:
                 )
 
 
-def _copy(file: ListedFile, digest: str, staged: Path) -> Path:
-    """Copy a file into the staging folder, flushed; what is copied must have the digest that was read first."""
-    target = staged / digest
-    try:
-        copy = target.open("xb", buffering=0)
-    except OSError as exc:
-        raise store_error(staged, exc) from exc
-    with copy:
-        if _read(file, copy) != digest:
-            raise _changed(file, "it changed")
-        try:
-            os.fsync(copy.fileno())
-        except OSError as exc:
-            raise store_error(staged, exc) from exc
-    return target
-
-
-def _read(file: ListedFile, target: IO[bytes] | None) -> str:
-    """Read a file to its end, and write it to the target if there is one; the digest of its bytes."""
-    _let_settle(file.state)
-    digest = hashlib.sha256()
-    size = 0
-    try:
-        with open(file.source, "rb", buffering=0, opener=_opened) as source:
-            before = _state(os.fstat(source.fileno()))
-            while block := source.read(_BLOCK_BYTES):
-                digest.update(block)
-                size += len(block)
-                if target is not None:
-                    _write(target, block)
-            after = _state(os.fstat(source.fileno()))
-    except FileNotFoundError:
-        raise _changed(file, "it was deleted") from None
-    except OSError as exc:
-        raise _unreadable(file.source, exc) from exc
-    if not before == after == file.state or size != file.size_bytes:
-        raise _changed(file, "it changed")
-    return digest.hexdigest()
-
-
-def _opened(path: str, flags: int) -> int:
-    # Opening what has become a pipe in the meantime would wait for a writer.
-    return os.open(path, flags | os.O_NONBLOCK)
-
-
-def _write(target: IO[bytes], block: bytes) -> None:
-    left = memoryview(block)
-    try:
-        while left:
-            left = left[target.write(left) :]
-    except OSError as exc:
-        raise store_error(Path(target.name).parent, exc) from exc
-
-
-def _let_settle(state: tuple[int, ...]) -> None:
-    """Wait until a further change would show in the file's times."""
-    young_ns = _TICK_NS - (time.time_ns() - state[-1])
-    if 0 < young_ns <= _TICK_NS:
-        time.sleep(young_ns / 1e9)
-
-
-def _state(found: os.stat_result) -> tuple[int, ...]:
+def state_of(found: os.stat_result) -> tuple[int, ...]:
+    """What tells whether a file has changed: device, inode, size, times of the last write and of any change."""
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
@@ -283,14 +161,14 @@ def _stat(path: Path) -> os.stat_result:
             ) from None
         raise UnknownFile(f"{path}: there is no such file", hint=_near(path)) from None
     except OSError as exc:
-        raise _unreadable(path, exc) from exc
+        raise unreadable(path, exc) from exc
 
 
 def _names(folder: Path) -> list[str]:
     try:
         return sorted(os.listdir(folder))
     except OSError as exc:
-        raise _unreadable(folder, exc) from exc
+        raise unreadable(folder, exc) from exc
 
 
 def _identity_or_none(path: Path) -> tuple[int, int] | None:
@@ -312,19 +190,6 @@ def _near(path: Path) -> str:
     return f"the folder holds: {', '.join(names[:8])}{', …' if len(names) > 8 else ''}" if names else "it is empty"
 
 
-def _changed(file: ListedFile, what: str) -> FileChanged:
-    return FileChanged(
-        f"{file.source}: {what} while it was copied",
-        hint="nothing was kept; freeze again when nobody writes to it",
-        path=str(file.source),
-    )
-
-
-def _unreadable(path: Path, exc: OSError) -> UnknownFile:
+def unreadable(path: Path, exc: OSError) -> UnknownFile:
+    """The error for a file or folder that is there and cannot be read."""
     return UnknownFile(f"{path}: it cannot be read: {exc.strerror}", hint="check its permissions", path=str(path))
-
-
-def _side_by_side(job: Callable[[T], V], items: Sequence[T]) -> list[V]:
-    """Do a job for each item, on threads; the results in order. The first error ends it."""
-    with ThreadPoolExecutor(max(2, min(os.cpu_count() or 2, 8)), thread_name_prefix="mlstream-files") as pool:
-        return list(pool.map(job, items))

@@ -3,7 +3,7 @@
 1. claim the name
 2. the cut: fix the ranges, the topics' ids and what the broker keeps
 3. refuse a name that stands for other ranges, before anything is copied
-4. plan what the store has already
+4. plan what the store has already, under a lease
 5. copy the rest into a staging folder
 6. ask again: the same topics, and nothing expired unseen
 7. publish: objects, storage map, cut, manifest, name; then the index
@@ -126,13 +126,13 @@ def freeze(
     began = time.monotonic()
     check_snapshot_name(name)
     # 1. claim the name
-    with store.claim(name), store.staging() as staged:
+    with store.claim(name), store.staging() as staged, store.lease(f"freezing {name}") as lease:
         # 2. the cut
         fixed = fix(client, selections, allow_partial=allow_partial)
         # 3. refuse a name that stands for other ranges
         taken = _taken(store, name, fixed)
         # 4. plan
-        reuse = find_reuse(client, store, fixed)
+        reuse = find_reuse(client, store, fixed, lease)
         plans = [plan_partition(wanted, reuse.known(wanted)) for wanted in fixed.ranges]
         # 5. copy
         copies = copy(
@@ -152,6 +152,7 @@ def freeze(
             raise _name_taken(name, taken)
         # 7. publish
         staged_objects = {digest: path for found in copies for digest, path in found.assembled.staged.items()}
+        lease.hold(snapshots=[content.id])  # should it be there: held, then looked at
         publication = publication_of(store, name, content, storage, cut, staged_objects)
         publish(store, publication, staged=staged)
         if content.complete:

@@ -15,6 +15,7 @@ from mlstream.errors import MlstreamError
 from mlstream.ranges import PartitionRange
 from mlstream.snapshots.fixing import Fixed, reusable_topics
 from mlstream.snapshots.index import Holding, holdings
+from mlstream.snapshots.leases import Lease
 from mlstream.snapshots.manifest import parse_content
 from mlstream.snapshots.plan import Known
 from mlstream.snapshots.storage import Storage, StoredObject, StoredPartition, check_storage, parse_storage
@@ -44,11 +45,14 @@ class Reuse:
         return tuple(found.known for found in self.usable.get((wanted.topic, wanted.partition), ()))
 
 
-def find_reuse(client: Client, store: Store, fixed: Fixed) -> Reuse:
-    """What the store holds of the cut's ranges and the broker still has."""
+def find_reuse(client: Client, store: Store, fixed: Fixed, lease: Lease | None = None) -> Reuse:
+    """What the store holds of the cut's ranges and the broker still has.
+
+    Args:
+        lease: holds the snapshots that are found, as long as it lasts; None for an estimate, which relies on nothing.
+    """
     topic_ids, cluster_id = reusable_topics(fixed), fixed.cluster_id
-    shelf = _Shelf(store)
-    candidates: list[_Candidate] = []
+    found: list[tuple[PartitionRange, Holding]] = []
     for part in fixed.ranges:
         kept = fixed.kept[part.topic, part.partition]
         topic_id = topic_ids.get(part.topic)
@@ -57,17 +61,24 @@ def find_reuse(client: Client, store: Store, fixed: Fixed) -> Reuse:
         for holding in _covering(part, holdings(store, cluster_id, topic_id, part.partition)):
             if not kept.log_start <= holding.last_offset < kept.last_stable:
                 continue  # the log ends earlier than it did, or starts later
-            stored = shelf.partition(holding.snapshot_id, cluster_id, part.topic, part.partition)
-            if stored is not None:
-                candidates.append(_Candidate(part, holding, stored))
+            found.append((part, holding))
+    # Held before it is looked at: what is there after this stays.
+    if lease is not None and found:
+        lease.hold(snapshots={holding.snapshot_id for _, holding in found})
+    shelf = _Shelf(store)
+    candidates: list[_Candidate] = []
+    for part, holding in found:
+        stored = shelf.partition(holding.snapshot_id, cluster_id, part.topic, part.partition)
+        if stored is not None:
+            candidates.append(_Candidate(part, holding, stored))
     usable: dict[tuple[str, int], tuple[Usable, ...]] = {}
     objects: dict[str, StoredObject] = {}
-    for found in _still_there(client, candidates):
-        cells = {cell.cell.number: cell for cell in found.stored.cells}
-        known = Known(found.holding.start, found.holding.stop, cells, found.stored.groups)
-        where = found.wanted.topic, found.wanted.partition
-        usable[where] = (*usable.get(where, ()), Usable(found.holding, known))
-        objects.update(shelf.objects(found.holding.snapshot_id))
+    for each in _still_there(client, candidates):
+        cells = {cell.cell.number: cell for cell in each.stored.cells}
+        known = Known(each.holding.start, each.holding.stop, cells, each.stored.groups)
+        where = each.wanted.topic, each.wanted.partition
+        usable[where] = (*usable.get(where, ()), Usable(each.holding, known))
+        objects.update(shelf.objects(each.holding.snapshot_id))
     return Reuse(usable, objects)
 
 

@@ -229,6 +229,7 @@ def _make(snapshot: Snapshot, topic: str, decode: DecodeConfig, folder: Path, st
             counts = _write(rows, _json_decoder(schema), arrow_schema(schema), folder, strict=decode.on_error == "fail")
     document = {
         "format": DECODER,
+        "records": {str(part.partition): part.root for part in snapshot.stream(topic).partitions},
         "columns": [list(column) for column in columns],
         "partitions": [
             {

@@ -14,6 +14,8 @@ from mlstream.errors import UsageError
 
 _DURATION = re.compile(r"(?P<n>\d+(?:\.\d+)?)(?P<unit>ms|s|m|h|d|w)")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_RATE = re.compile(r"(?P<n>\d+(?:\.\d+)?) ?(?P<unit>[kmg]i?b|b)/s", re.IGNORECASE)
+_UNIT_BYTES = {"b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
 _TOPIC = re.compile(
     r"(?P<topic>[a-zA-Z0-9._-]{1,249})(?:\[(?P<partitions>[0-9,\- ]+)\])?(?:@(?P<start>.*?)\.\.(?P<stop>.*))?"
 )
@@ -90,6 +92,19 @@ def parse_duration_s(text: str) -> float:
     if match is None:
         raise UsageError(f"{text!r} is not a duration", hint="write a number and a unit: 500ms, 30s, 15m, 36h, 7d, 2w")
     return float(match["n"]) * _UNIT_S[match["unit"]]
+
+
+def parse_rate(text: str) -> float:
+    """`50MB/s`, `800kB/s`, `16MiB/s` → bytes a second.
+
+    Raises:
+        UsageError: when it is not a number, a unit of bytes and `/s`, or not more than 0.
+    """
+    match = _RATE.fullmatch(text.strip())
+    found = 0.0 if match is None else float(match["n"]) * _UNIT_BYTES[match["unit"].lower()]
+    if found <= 0:
+        raise UsageError(f"{text!r} is not a rate", hint="write a number, a unit and /s: 50MB/s, 800kB/s, 16MiB/s")
+    return found
 
 
 def parse_position(text: str, *, now: datetime | None = None) -> Position:

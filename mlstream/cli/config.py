@@ -31,7 +31,7 @@ def check(session: Session, path: str, as_json: bool) -> None:
 
     found = load_config(path)
     if as_json:
-        session.emit_json(found.model_dump(mode="json"))
+        session.emit_json(found.model_dump(mode="json", by_alias=True))
     else:
         session.out.print(
             f"{path}: ok: {found.experiment}, {len(found.versions)} versions ({', '.join(found.versions)}), "

@@ -1,6 +1,6 @@
 """The experiment file: what is compared, on what, by which measures. Reads one file; opens nothing else."""
 
-from mlstream.config.load import load_config
+from mlstream.config.load import load_config, load_snapshot_config
 from mlstream.config.models import (
     METRICS,
     BootstrapConfig,
@@ -8,9 +8,11 @@ from mlstream.config.models import (
     ExperimentConfig,
     InputConfig,
     LabelConfig,
+    SnapshotFile,
     VersionConfig,
     json_schema,
 )
+from mlstream.config.snapshot import SnapshotConfig
 
 __all__ = [
     "METRICS",
@@ -19,7 +21,10 @@ __all__ = [
     "ExperimentConfig",
     "InputConfig",
     "LabelConfig",
+    "SnapshotConfig",
+    "SnapshotFile",
     "VersionConfig",
     "json_schema",
     "load_config",
+    "load_snapshot_config",
 ]

@@ -7,12 +7,13 @@ import os
 import re
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
 
-from mlstream.config.models import ExperimentConfig
+from mlstream.config.models import ExperimentConfig, SnapshotFile
+from mlstream.config.section import Section
 from mlstream.errors import ConfigError
 from mlstream.home import project_root
 
@@ -32,6 +33,9 @@ _Loader.add_implicit_resolver(
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
+M = TypeVar("M", bound=Section)
+
+
 def load_config(path: str | Path) -> ExperimentConfig:
     """The experiment at `path`, checked.
 
@@ -39,6 +43,34 @@ def load_config(path: str | Path) -> ExperimentConfig:
         ConfigError: the file is not there, is not YAML, or a key is unknown, missing or has a wrong value.
     """
     path = Path(path)
+    node, data = _read(path, "an experiment is a mapping of keys", hint="start with `experiment: NAME`")
+    return _validated(path, node, data, ExperimentConfig).located(path.resolve(), project_root(path.resolve().parent))
+
+
+def load_snapshot_config(path: str | Path) -> SnapshotFile:
+    """The `snapshot:` section of the file at `path`, and its `connection:`, checked; of an experiment, or alone.
+
+    Raises:
+        ConfigError: as `load_config`, or there is no such section.
+    """
+    path = Path(path)
+    node, data = _read(path, "a configuration is a mapping of keys", hint="start with `snapshot:`")
+    if data.get("snapshot") is None:
+        raise ConfigError(
+            f"{path}: it has no `snapshot:` section",
+            hint="add one, with topics, files, tables or queries; `mlstream config schema` says what it holds",
+            path=str(path),
+        )
+    if data.keys() <= SnapshotFile.model_fields.keys():
+        return _validated(path, node, data, SnapshotFile)
+    found = _validated(path, node, data, ExperimentConfig)
+    return SnapshotFile.model_construct(
+        **{name: getattr(found, name) for name in SnapshotFile.model_fields if name in ExperimentConfig.model_fields}
+    )
+
+
+def _read(path: Path, what: str, *, hint: str) -> tuple[yaml.Node, dict[str, Any]]:
+    """The mapping in a file, with the environment's values in its connection; and its nodes, which know their lines."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -54,16 +86,19 @@ def load_config(path: str | Path) -> ExperimentConfig:
         problem = getattr(exc, "problem", None) or str(exc)
         raise ConfigError(f"{path}:{line}: not YAML: {problem}", path=str(path), line=line) from exc
     if not isinstance(data, dict) or node is None:
-        raise ConfigError(f"{path}:1: an experiment is a mapping of keys", hint="start with `experiment: NAME`")
+        raise ConfigError(f"{path}:1: {what}", hint=hint)
     _refuse_repeated_keys(path, node)
     data["connection"] = _expand(path, node, data.get("connection"))
     if data["connection"] is None:
         del data["connection"]
+    return node, data
+
+
+def _validated(path: Path, node: yaml.Node, data: dict[str, Any], model: type[M]) -> M:
     try:
-        config = ExperimentConfig.model_validate(data)
+        return model.model_validate(data)
     except ValidationError as exc:
-        raise _as_config_error(path, node, exc) from exc
-    return config.located(path.resolve(), project_root(path.resolve().parent))
+        raise _as_config_error(path, node, exc, model) from exc
 
 
 def _expand(path: Path, node: yaml.Node, connection: Any) -> Any:
@@ -87,7 +122,7 @@ def _expand(path: Path, node: yaml.Node, connection: Any) -> Any:
     }
 
 
-def _as_config_error(path: Path, node: yaml.Node, exc: ValidationError) -> ConfigError:
+def _as_config_error(path: Path, node: yaml.Node, exc: ValidationError, model: type[Section]) -> ConfigError:
     lines = []
     first = 1
     for number, error in enumerate(exc.errors(include_url=False)):
@@ -95,17 +130,16 @@ def _as_config_error(path: Path, node: yaml.Node, exc: ValidationError) -> Confi
         line = _line(node, where)
         first = line if number == 0 else first
         key = ".".join(str(part) for part in where)
-        lines.append(f"{path}:{line}: {key + ': ' if key else ''}{_explain(error)}")
+        lines.append(f"{path}:{line}: {key + ': ' if key else ''}{_explain(error, model)}")
     return ConfigError("\n".join(lines), path=str(path), line=first)
 
 
-def _explain(error: Any) -> str:
+def _explain(error: Any, model: type[Section]) -> str:
     kind, where = error["type"], error["loc"]
     if kind == "extra_forbidden":
-        near = difflib.get_close_matches(str(where[-1]), _keys_at(where[:-1]), n=1)
-        return "no such key" + (
-            f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(_keys_at(where[:-1]))}"
-        )
+        known = _keys_at(model, where[:-1])
+        near = difflib.get_close_matches(str(where[-1]), known, n=1)
+        return "no such key" + (f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}")
     if kind == "missing":
         return "missing; add it"
     message = str(error["msg"]).removeprefix("Value error, ")
@@ -115,9 +149,9 @@ def _explain(error: Any) -> str:
     return f"{message[0].lower()}{message[1:]} (it is {given!r})"
 
 
-def _keys_at(where: tuple[Any, ...]) -> list[str]:
+def _keys_at(model: type[Section], where: tuple[Any, ...]) -> list[str]:
     """The keys that the schema knows at a place in the file."""
-    schema = ExperimentConfig.model_json_schema()
+    schema = model.model_json_schema()
     here: Any = schema
     for part in where:
         here = _resolve(schema, here)

@@ -6,8 +6,10 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, field_validator, model_validator
 
+from mlstream.config.section import Section
+from mlstream.config.snapshot import SnapshotConfig
 from mlstream.errors import MlstreamError
 from mlstream.naming import check_name
 from mlstream.ranges import parse_duration_s
@@ -31,10 +33,6 @@ METRICS: dict[Task, tuple[str, ...]] = {
 }
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
-
-
 def _duration(value: object) -> str:
     try:
         parse_duration_s(str(value))
@@ -46,7 +44,7 @@ def _duration(value: object) -> str:
 Duration = Annotated[str, BeforeValidator(_duration)]
 
 
-class DecodeConfig(_Section):
+class DecodeConfig(Section):
     """How a record's value becomes typed columns."""
 
     format: Literal["json", "raw"] = Field("json", description="json: one JSON object a record; raw: bytes as they are")
@@ -69,14 +67,14 @@ class DecodeConfig(_Section):
         return columns
 
 
-class InputConfig(_Section):
+class InputConfig(Section):
     """The stream that the versions score."""
 
     topic: str = Field(description="the topic of the snapshot whose records are scored")
     decode: DecodeConfig = DecodeConfig()
 
 
-class LabelConfig(_Section):
+class LabelConfig(Section):
     """Where the truth comes from: a field of the record itself, or another stream of the same snapshot."""
 
     topic: str | None = Field(None, description="the topic that brings the labels; without it, the input's own record")
@@ -104,7 +102,7 @@ class LabelConfig(_Section):
         return self
 
 
-class VersionConfig(_Section):
+class VersionConfig(Section):
     """One named way to score."""
 
     model: str = Field(
@@ -119,7 +117,7 @@ class VersionConfig(_Section):
     trust: bool = Field(False, description="allow loading by pickle; only for files that you made yourself")
 
 
-class BootstrapConfig(_Section):
+class BootstrapConfig(Section):
     """How uncertainty is estimated."""
 
     resamples: Annotated[int, Field(ge=200, le=100_000)] = 2000
@@ -130,12 +128,22 @@ class BootstrapConfig(_Section):
     seed: int = 0
 
 
-class ExperimentConfig(_Section):
+class SnapshotFile(Section):
+    """A configuration file that says what to freeze, and nothing of an experiment."""
+
+    snapshot: SnapshotConfig
+    connection: dict[str, Scalar] = Field(default_factory=dict, description="as in an experiment's file")
+
+
+class ExperimentConfig(Section):
     """An experiment: `configs/NAME.yaml`. Paths in it are relative to the project's root."""
 
     experiment: str = Field(description="its name; the first part of its output topics")
     question: str = Field("", description="the question that the models answer, in a sentence")
     task: Task = "binary"
+    snapshot: SnapshotConfig | None = Field(
+        None, description="what `mlstream snapshot create NAME --config FILE` freezes"
+    )
     input: InputConfig
     labels: LabelConfig | None = None
     features: list[str] | None = Field(

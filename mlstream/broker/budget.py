@@ -1,10 +1,13 @@
-"""A number of bytes that coroutines share: take some, wait while there are not enough, give them back."""
+"""What coroutines share: a number of bytes that are in use at once, and a number of bytes a second."""
 
 from __future__ import annotations
 
+import time
 from collections import deque
 
 from mlstream.broker.network import Event, Network
+
+_LOOK_S = 0.1  # how often one that waits looks whether reading has ended
 
 
 class Budget:
@@ -51,3 +54,35 @@ class Budget:
 
     def _fits(self, size_bytes: int) -> bool:
         return self._used_bytes <= 0 or self._used_bytes + size_bytes <= self._size_bytes
+
+
+class Pace:
+    """A rate that answers keep to together, on average over some seconds; on the network's loop.
+
+    An answer's size is known only when it is there. So nobody asks for more until what came has been paid for by time.
+
+    Args:
+        bytes_s: bytes a second; None for no limit.
+    """
+
+    def __init__(self, network: Network, bytes_s: float | None) -> None:
+        self._network = network
+        self._bytes_s = bytes_s
+        self._free_at = 0.0
+        self._closed = False
+
+    async def turn(self) -> float:
+        """Wait until more may be asked for; the seconds that it took. Waits no longer once it is closed."""
+        began = time.monotonic()
+        while (wait_s := self._free_at - time.monotonic()) > 0 and not self._closed:
+            await self._network.sleep(min(wait_s, _LOOK_S))
+        return time.monotonic() - began
+
+    def spend(self, size_bytes: int) -> None:
+        """That many bytes came."""
+        if self._bytes_s is not None:
+            self._free_at = max(self._free_at, time.monotonic()) + size_bytes / self._bytes_s
+
+    def close(self) -> None:
+        """Let all go on that wait."""
+        self._closed = True

@@ -44,6 +44,10 @@ class Patience:
         self._deadline = time.monotonic() + self._seconds
         self._pause_s = self._first_pause_s
 
+    def pardon(self, seconds: float) -> None:
+        """So long it was not the cluster's fault that nothing came."""
+        self._deadline += seconds
+
     def left_s(self) -> float:
         """Seconds that are left, never less than a tenth: a request needs some time in any case."""
         return max(0.1, self._deadline - time.monotonic())

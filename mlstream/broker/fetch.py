@@ -19,7 +19,7 @@ from kafka import errors
 from kafka.protocol.consumer import FetchRequest, IsolationLevel, ListOffsetsRequest, OffsetSpec
 
 from mlstream.broker._kafka import MAX_FRAME_BYTES
-from mlstream.broker.budget import Budget
+from mlstream.broker.budget import Budget, Pace
 from mlstream.broker.client import NO_LEADER, Client, TopicState, leader_of
 from mlstream.broker.failures import Patience, converted, error_of, is_passing
 from mlstream.broker.identity import Identities
@@ -41,6 +41,8 @@ _WAIT_MS = 500
 _EMPTY_ANSWERS = 3
 # A request that is not answered in time asks for less the next time, down to this: the line may be slow.
 _LEAST_BYTES = 64 << 10
+# With a limit on the rate, what is under way at once is what may come in this time.
+_PACED_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ def fetch(
     buffer_bytes: int = BUFFER_BYTES,
     stall_s: float = STALL_S,
     topic_ids: Mapping[str, str] | None = None,
+    max_bytes_s: float | None = None,
 ) -> Iterator[Fetched]:
     """Read ranges; answers of one partition come in the order of offsets, those of different ones as they arrive.
 
@@ -86,6 +89,8 @@ def fetch(
         buffer_bytes: bound of what is under way and of what waits for the caller, all partitions together.
         stall_s: how long a partition may give no answer, while its leader moves or its broker restarts.
         topic_ids: topic → the id that it must have; the one that it has now when None.
+        max_bytes_s: the most to fetch, bytes a second as they are on the wire, all partitions together and on average
+            over a few seconds; no limit when None.
 
     Raises:
         TopicChanged: a topic was deleted or made anew.
@@ -98,7 +103,10 @@ def fetch(
     if not asked:
         return
     next_offset(b"", 0)  # has its kernels compiled here, not on the network's loop
-    reading = _Reading(client, partition_max_bytes, buffer_bytes, stall_s)
+    if max_bytes_s is not None:  # small questions, and few at once: what is under way cannot be taken back
+        partition_max_bytes = min(partition_max_bytes, max(int(max_bytes_s * _PACED_S / 4), _LEAST_BYTES))
+        buffer_bytes = min(buffer_bytes, max(int(max_bytes_s * _PACED_S), partition_max_bytes))
+    reading = _Reading(client, partition_max_bytes, buffer_bytes, stall_s, Pace(client.network, max_bytes_s))
     topics = sorted({found.topic for found in asked})
     client.run(f"topic {topics[0]}", reading.identities.note, topics, {} if topic_ids is None else dict(topic_ids))
     try:
@@ -124,11 +132,12 @@ def fetch(
 class _Reading:
     """The state of one call of `fetch`. Except for `items`, used on the network's loop only."""
 
-    def __init__(self, client: Client, partition_max_bytes: int, buffer_bytes: int, stall_s: float) -> None:
+    def __init__(self, client: Client, partition_max_bytes: int, buffer_bytes: int, stall_s: float, pace: Pace) -> None:
         self.items: SimpleQueue[Fetched | BaseException | None] = SimpleQueue()  # None: a range is done
         self.budget = Budget(client.network, buffer_bytes)
         self.identities = Identities(client)
         self._client = client
+        self._pace = pace
         self._partition_max_bytes = partition_max_bytes
         self._stall_s = stall_s
         self._closed = False
@@ -140,6 +149,7 @@ class _Reading:
     def close(self) -> None:
         """Stop to ask; answers that are under way are dropped."""
         self._closed = True
+        self._pace.close()
         self.budget.close()
 
     async def _run(self, asked: PartitionRange) -> None:
@@ -164,6 +174,7 @@ class _Reading:
         while at.position < asked.stop:
             taken = at.size
             await self.budget.take(taken)
+            patience.pardon(await self._pace.turn())
             if self._closed:
                 return
             try:
@@ -187,6 +198,7 @@ class _Reading:
         try:
             answer = await self._ask(at)
             data: bytes = answer.records or b""
+            self._pace.spend(len(data))
             if data:
                 return self._take(at, data, answer)
             if answer.last_stable_offset < asked.stop:

@@ -79,6 +79,7 @@ def copy(
     staged: Path,
     topic_ids: dict[str, str],
     allow_partial: bool = False,
+    max_bytes_s: float | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> list[Copied]:
     """Copy what the plans fetch, put it together with what the store has, and write the objects into `staged`.
@@ -86,6 +87,7 @@ def copy(
     Args:
         topic_ids: what the topics' ids were when the ranges were fixed.
         allow_partial: go on where offsets expire or a partition is lost, and say what is missing.
+        max_bytes_s: the most to fetch, in bytes a second; no limit when None.
 
     Raises:
         OffsetOutOfRange, UnknownTopic, UnknownPartition: while it was copied (unless `allow_partial`).
@@ -104,7 +106,7 @@ def copy(
         while ranges := [found.left[0] for found in copies.values() if found.left]:
             # One range of each partition at a time: holes between parts that the store has are rare.
             try:
-                with _blocks(client, ranges, topic_ids) as blocks:
+                with _blocks(client, ranges, topic_ids, max_bytes_s) as blocks:
                     for block in blocks:
                         copies[block.topic, block.partition].take(block)
                         _relieve(copies.values())
@@ -126,9 +128,18 @@ def copy(
 
 
 @contextmanager
-def _blocks(client: Client, ranges: Sequence[PartitionRange], topic_ids: dict[str, str]) -> Iterator[Iterator[Block]]:
+def _blocks(
+    client: Client, ranges: Sequence[PartitionRange], topic_ids: dict[str, str], max_bytes_s: float | None
+) -> Iterator[Iterator[Block]]:
     """The blocks of ranges; whatever happens to the caller, reading ends with it."""
-    blocks = read(client, ranges, topic_ids=topic_ids, partition_max_bytes=FETCH_BYTES, buffer_bytes=BUFFER_BYTES)
+    blocks = read(
+        client,
+        ranges,
+        topic_ids=topic_ids,
+        partition_max_bytes=FETCH_BYTES,
+        buffer_bytes=BUFFER_BYTES,
+        max_bytes_s=max_bytes_s,
+    )
     try:
         yield blocks
     finally:

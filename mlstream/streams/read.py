@@ -57,6 +57,7 @@ def read(
     threads: int | None = None,
     topic_ids: Mapping[str, str] | None = None,
     stall_s: float = STALL_S,
+    max_bytes_s: float | None = None,
 ) -> Iterator[Block]:
     """Read the committed records of ranges.
 
@@ -67,6 +68,7 @@ def read(
         threads: how many decode; two, or one for each further processor up to four, when None.
         topic_ids: topic → the id that it must have; the one that it has now when None.
         stall_s: how long a partition may give no answer.
+        max_bytes_s: the most to fetch, in bytes a second; no limit when None.
 
     Raises:
         TopicChanged, OffsetOutOfRange, BrokerUnavailable: see `broker.fetch`.
@@ -80,6 +82,7 @@ def read(
         buffer_bytes=buffer_bytes,
         stall_s=stall_s,
         topic_ids=topic_ids,
+        max_bytes_s=max_bytes_s,
     )
     decoding = _Decoding(answers, {(found.topic, found.partition): found for found in ranges}, workers)
     try:

@@ -173,8 +173,14 @@ def parse_partitions(text: str) -> tuple[int, ...]:
 
 
 def format_time_ms(timestamp_ms: int) -> str:
-    """ms since 1970 → `2013-10-01T06:00:00Z`, with milliseconds only when there are some."""
-    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=timestamp_ms)
+    """ms since 1970 → `2013-10-01T06:00:00Z`, with milliseconds only when there are some.
+
+    A record may carry any 64 bits: a time outside of the years 1 to 9999 comes as a number, `-1152921504606846976 ms`.
+    """
+    try:
+        moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=timestamp_ms)
+    except OverflowError:
+        return f"{timestamp_ms} ms"
     return moment.isoformat(timespec="milliseconds" if timestamp_ms % 1000 else "seconds").replace("+00:00", "Z")
 
 

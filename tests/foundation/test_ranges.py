@@ -78,6 +78,11 @@ def test_a_printed_time_reads_back(timestamp_ms: int) -> None:
     assert parse_position(format_time_ms(timestamp_ms)) == Position(timestamp_ms=timestamp_ms)
 
 
+@pytest.mark.parametrize("timestamp_ms", [-(2**63), -62135596800001, 253402300800000, 2**63 - 1])
+def test_a_time_outside_of_the_calendar_is_printed_as_a_number(timestamp_ms: int) -> None:
+    assert format_time_ms(timestamp_ms) == f"{timestamp_ms} ms"
+
+
 def test_durations_have_units() -> None:
     assert [parse_duration_s(text) for text in ("500ms", "90s", "1.5h", "36h", "7d", "2w")] == [
         0.5,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,16 @@ import pytest
 from mlstream.broker.admin import KEEP_EVERYTHING, create_topic
 from mlstream.broker.client import Client
 from mlstream.broker.connection import Connection
+from mlstream.errors import EmptyRange
 from mlstream.home import Home
 from mlstream.snapshots.snapshot import Snapshot
 from mlstream.streams import read as reading
 from tests.broker.topics import wait_until_stable
+from tests.faults.java_producer import run_java_producers
 from tests.faults.ledger import Ledger, Verdict
 from tests.faults.writers import CODECS, Plain, Transactional, Writer
 from tests.snapshots import oracle
+from tests.snapshots.kafka import consume
 
 pytestmark = pytest.mark.broker
 
@@ -115,23 +119,47 @@ def test_transactions_that_are_left_open_hide_what_comes_after_them_until_they_e
     assert ledger.judge(freeze("freed", topic), topic) == Verdict()
 
 
-@pytest.mark.parametrize(
-    ("damage", "seen"),
-    [
-        (lambda rows: rows[1:], "lost"),
-        (lambda rows: pl.concat([rows, rows[:1]]), "doubled"),
-        (lambda rows: rows.with_columns(pl.col("offset") + 1), "moved"),
-        (lambda rows: rows.with_columns(value=pl.lit(b"who?")), "strange"),
-    ],
-)
-def test_the_ledger_notices_what_is_lost_doubled_moved_or_strange(
-    written: str, freeze: Freeze, ledger: Ledger, damage: Callable[[pl.DataFrame], pl.DataFrame], seen: str
+def test_what_javas_producers_write_in_all_codecs_and_interleaved_transactions_is_frozen_as_another_client_reads_it(
+    client: Client,
+    broker: Connection,
+    topic: str,
+    freeze: Freeze,
+    ledger: Ledger,
+    dice: random.Random,
+    rounds: int,
 ) -> None:
+    create_topic(client, topic, partitions=PARTITIONS, config=KEEP_EVERYTHING)
+    taken: list[Snapshot] = []
+    with ThreadPoolExecutor(1) as pool:
+        java = pool.submit(
+            run_java_producers, broker, topic, ledger, partitions=PARTITIONS, turns=rounds, seed=str(dice.random())
+        )
+        while not java.done():
+            with contextlib.suppress(EmptyRange):  # before its first record
+                taken.append(freeze(f"moving-{len(taken)}", topic))
+        java.result()
+    wait_until_stable(client, topic)
+    taken.append(freeze("still", topic))
+    for found in taken:
+        assert ledger.judge(found, topic) == Verdict()
+    whole = taken[-1]
+    frame = whole.scan(topic).collect()
+    for part in whole.streams[0].partitions:
+        rows = frame.filter(frame["partition"] == part.partition)
+        assert list(oracle.rows_of(rows.to_arrow())) == consume(broker, topic, part.partition, 0, part.stop)
+    aborted, _ = ledger.gaps(whole, topic)
+    assert aborted > 0
+    assert oracle.recomputed_id(whole.store.path, whole.id) == whole.id
+
+
+def test_the_ledger_notices_what_is_lost_doubled_moved_or_strange(written: str, freeze: Freeze, ledger: Ledger) -> None:
     found = freeze("whole", written)
     rows = found.scan(written).collect()
     assert ledger.judge(found, written, rows) == Verdict()
-    verdict = ledger.judge(found, written, damage(rows))
-    assert getattr(verdict, seen)
+    assert len(ledger.judge(found, written, rows[1:]).lost) == 1
+    assert len(ledger.judge(found, written, pl.concat([rows, rows[:1]])).doubled) == 1
+    assert len(ledger.judge(found, written, rows.with_columns(pl.col("offset") + 1)).moved) == len(rows)
+    assert len(ledger.judge(found, written, rows.with_columns(value=pl.lit(b"who?"))).strange) == 1
 
 
 def test_the_ledger_notices_a_reader_that_takes_aborted_records(

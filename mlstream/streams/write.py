@@ -85,7 +85,7 @@ class StreamWriter:
         self.topic = client.topic(topic)
         self._codec = check_codec(codec)
         self._batch_rows = batch_rows
-        self._batch_bytes = min(batch_bytes, _max_batch_bytes(client, topic))
+        self._batch_bytes = min(batch_bytes, max_batch_bytes(client, topic))
         self._buffer_bytes = buffer_bytes
         self._producer = Producer(client, stall_s=stall_s)
         self._lanes = {partition: _Lane(partition) for partition in self.topic.partitions}
@@ -186,7 +186,7 @@ class StreamWriter:
             return
         columns = lane.gathered[0] if len(lane.gathered) == 1 else pa.concat_tables(lane.gathered)
         lane.gathered, lane.gathered_rows, lane.gathered_bytes = [], 0, 0
-        for piece in _slices(columns, self._batch_bytes, self._batch_rows):
+        for piece in slices(columns, self._batch_bytes, self._batch_rows):
             size_bytes = piece.nbytes
             with self._changed:
                 self._changed.wait_for(partial(self._has_room, size_bytes))
@@ -249,7 +249,7 @@ def check_codec(codec: str) -> str:
     return codec
 
 
-def _slices(columns: pa.Table, max_bytes: int, max_rows: int) -> Iterator[pa.Table]:
+def slices(columns: pa.Table, max_bytes: int, max_rows: int) -> Iterator[pa.Table]:
     """Rows as batches. A row that is larger than a batch becomes one of its own: compressed it may well fit."""
     start = 0
     while start < columns.num_rows:
@@ -268,7 +268,8 @@ def _slices(columns: pa.Table, max_bytes: int, max_rows: int) -> Iterator[pa.Tab
         start += cuts[-1][1]
 
 
-def _max_batch_bytes(client: Client, topic: str) -> int:
+def max_batch_bytes(client: Client, topic: str) -> int:
+    """What the topic allows a batch to take; Kafka's default where it may not be described."""
     try:
         settings: dict[str, Any] = topic_config(client, topic)
     except BrokerRefused:  # it may be written to, but not described

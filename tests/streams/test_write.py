@@ -16,7 +16,7 @@ from mlstream.broker.client import Client
 from mlstream.broker.connection import Connection
 from mlstream.broker.offsets import bounds
 from mlstream.errors import BrokerError, BrokerRefused, UnknownPartition, UnknownTopic, UsageError, WireError
-from mlstream.streams.write import StreamWriter, _slices
+from mlstream.streams.write import StreamWriter, slices
 from mlstream.wire.columns import HEADERS
 from tests.broker.scripted import Cluster, client_of
 from tests.broker.topics import EVENT_MS, columns, consume, make
@@ -244,11 +244,11 @@ def test_writing_waits_while_too_much_is_not_acknowledged(cluster: Cluster, scri
     st.integers(100, 2000),
     st.integers(1, 20),
 )
-def test_slices_hold_all_rows_in_order_and_only_single_ones_are_large(
+def testslices_hold_all_rows_in_order_and_only_single_ones_are_large(
     sizes: list[int | None], max_bytes: int, max_rows: int
 ) -> None:
     rows = columns([None if size is None else b"x" * size for size in sizes])
-    found = list(_slices(rows, max_bytes, max_rows))
+    found = list(slices(rows, max_bytes, max_rows))
     assert (pa.concat_tables(found) if found else rows.slice(0, 0)).equals(rows)
     assert all(1 <= piece.num_rows <= max_rows for piece in found)
     assert all(piece.nbytes <= max_bytes + 100 or piece.num_rows == 1 for piece in found)
@@ -258,4 +258,4 @@ def test_a_row_that_no_batch_can_hold_is_an_error() -> None:
     header = [{"key": None, "value": b"x"}]
     rows = pa.table({"value": pa.array([b"a"]), "headers": pa.array([header], HEADERS)})
     with pytest.raises(WireError, match="row 0: a header without a name cannot be written"):
-        list(_slices(rows, 1000, 10))
+        list(slices(rows, 1000, 10))

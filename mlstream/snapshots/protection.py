@@ -1,6 +1,6 @@
 """Protection: a snapshot that is kept until a date. Recorded in the store; it can be made longer, never shorter.
 
-    keeps/ID-UNTIL.json     the snapshot ID is kept until UNTIL (ms since 1970); the file says who asked for it, and when
+    keeps/ID-UNTIL.json     ID is kept until UNTIL (ms since 1970); the file says who asked for it, and when
 
 Each is written once and never changed; the latest counts. They go with their snapshot.
 """

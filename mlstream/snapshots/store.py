@@ -234,6 +234,14 @@ class Store:
         with gate(self.path):
             yield
 
+    def leftovers(self) -> list[Path]:
+        """Folders of work in progress that dead processes left."""
+        return [folder for folder, _ in _leftovers(self.path / "tmp")]
+
+    def clear_leftovers(self) -> None:
+        """Remove what dead processes left."""
+        _remove_leftovers(self.path / "tmp")
+
     @contextmanager
     def staging(self) -> Iterator[Path]:
         """A folder of this process for work in progress, removed at the end; first removes what dead processes left.
@@ -351,22 +359,34 @@ def flush_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _remove_leftovers(root: Path) -> None:
-    for folder in root.iterdir():
+def _leftovers(root: Path) -> Iterator[tuple[Path, FileLock]]:
+    """Staging folders of dead processes, each locked while it is looked at."""
+    for folder in sorted(root.glob("*")):
         if not folder.is_dir() or folder.name in ("names", "views"):  # locks that are waited for
             continue
         lock = FileLock(root / f"{folder.name}.lock")
         try:
             lock.acquire(timeout=0)
-        except Timeout:
+        except (Timeout, OSError):  # somebody's, or a store that is read-only
             continue
+        try:
+            if folder.is_dir():
+                yield folder, lock
+            else:  # its process has just ended: the lock file is new
+                Path(lock.lock_file).unlink(missing_ok=True)
+        finally:
+            lock.release()
+
+
+def _remove_leftovers(root: Path) -> None:
+    for folder, lock in _leftovers(root):
         shutil.rmtree(folder, ignore_errors=True)
-        lock.release()
-        (root / f"{folder.name}.lock").unlink(missing_ok=True)
+        Path(lock.lock_file).unlink(missing_ok=True)
     for file in root.glob("*.lock"):
         # Without a folder, but perhaps of a process that is just starting: leave young ones.
-        if not file.with_suffix("").exists() and time.time() - file.stat().st_mtime > _STALE_LOCK_S:
-            file.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            if not file.with_suffix("").exists() and time.time() - file.stat().st_mtime > _STALE_LOCK_S:
+                file.unlink(missing_ok=True)
 
 
 def _near(name: str, names: list[str]) -> str:

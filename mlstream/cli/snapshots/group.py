@@ -12,6 +12,12 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "ls": ("mlstream.cli.snapshots.ls", "list_", "List the snapshots, the newest first."),
     "show": ("mlstream.cli.snapshots.show", "show", "Say what a snapshot holds."),
     "verify": ("mlstream.cli.snapshots.verify", "verify", "Check that a snapshot is whole."),
+    "tag": ("mlstream.cli.snapshots.tag", "tag", "Give a snapshot another name."),
+    "untag": ("mlstream.cli.snapshots.untag", "untag", "Take a name away from a snapshot that has others."),
+    "rm": ("mlstream.cli.snapshots.rm", "rm", "Remove names; the data stays until gc."),
+    "keep": ("mlstream.cli.snapshots.keep", "keep", "Protect a snapshot for a time."),
+    "gc": ("mlstream.cli.snapshots.gc", "gc", "Delete what nothing refers to."),
+    "restore": ("mlstream.cli.snapshots.restore", "restore", "Put a topic back into Kafka, and check it."),
 }
 
 

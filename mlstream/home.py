@@ -1,25 +1,44 @@
-"""Where a project and its store are. Finds paths; makes no folders.
+"""Where a project and its store are. Finds paths; makes no folders and asks no server.
 
 The home is `$MLSTREAM_HOME`, or `.mlstream` in the project's root: the nearest folder upward that has a `.mlstream`,
-a `.git` or a `pyproject.toml`.
+a `.git` or a `pyproject.toml`. It may be a URL (`s3://bucket/store`): then the store is there, and a folder of this
+machine holds what was fetched from it, and all that belongs to one machine only.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
-from mlstream.errors import StoreError
+from platformdirs import user_cache_path
 
+from mlstream.errors import UsageError
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _MARKS = (".mlstream", ".git", "pyproject.toml")
 
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """The folder that holds snapshots, runs, the embedded broker's data and the local MLflow store."""
+    """The folder that holds snapshots, runs, the embedded broker's data and the local MLflow store.
+
+    Attributes:
+        path: the folder. When the store is at a URL: this machine's copy of what is needed of it, and what is of this
+            machine only (decoded views, work in progress, the embedded broker, the local MLflow store).
+        url: where the store is; None when it is the folder itself.
+    """
 
     path: Path
+    url: str | None = None
+
+    @property
+    def address(self) -> str:
+        """What finds this home again, in another process, too: `find_home(home.address)`."""
+        return str(self.path) if self.url is None else self.url
 
     @property
     def runs(self) -> Path:
@@ -60,12 +79,61 @@ def project_root(start: Path | None = None) -> Path:
 def find_home(path: str | Path | None = None) -> Home:
     """The home at `path`, at `$MLSTREAM_HOME`, or in the project of the working directory.
 
+    Args:
+        path: a folder, or the URL of a store, for example `s3://bucket/store`.
+
     Raises:
-        StoreError: when it is a URL; stores on object storage are not built yet.
+        UsageError: the URL holds a password, or is none.
     """
     chosen = path if path is not None else os.environ.get("MLSTREAM_HOME")
     if chosen is None or str(chosen) == "":
         return Home(project_root() / ".mlstream")
-    if "://" in str(chosen):
-        raise StoreError(f"home {chosen}: a store at a URL is not supported yet", hint="set MLSTREAM_HOME to a folder")
-    return Home(Path(chosen).expanduser().resolve())
+    if isinstance(chosen, Path) or not is_url(chosen):
+        return Home(Path(chosen).expanduser().resolve())
+    url = plain_url(chosen)
+    if url.startswith("file://"):
+        return Home(folder_of(url))
+    return Home(cache_of(url), url)
+
+
+def is_url(text: str) -> bool:
+    """Whether it names a scheme, as `s3://bucket/store` does. A Windows drive is no scheme."""
+    return _URL.match(text) is not None
+
+
+def plain_url(url: str) -> str:
+    """A URL in the form by which it is known: without a slash at the end, its scheme in small letters.
+
+    Raises:
+        UsageError: it holds a password, or a query or fragment, which would be lost.
+    """
+    parts = urlsplit(url)
+    if parts.password is not None:
+        raise UsageError(
+            f"{parts.scheme}://…@{parts.hostname or ''}: a URL with a password would be written into records",
+            hint="leave it out; credentials come from the environment, as the storage's own tools read them",
+        )
+    if parts.query or parts.fragment:
+        raise UsageError(f"{url}: a store's URL has no '?' or '#'", hint="name a folder: s3://bucket/folder")
+    scheme, rest = url.split("://", 1)
+    rest = rest.rstrip("/") if scheme.lower() != "file" or rest.strip("/") else "/"
+    return f"{scheme.lower()}://{rest}"
+
+
+def folder_of(url: str) -> Path:
+    """The folder that a `file://` URL names."""
+    parts = urlsplit(url)
+    if parts.netloc not in ("", "localhost"):
+        raise UsageError(f"{url}: it names the host {parts.netloc}", hint="write file:///folder, with three slashes")
+    return Path(unquote(parts.path)).resolve()
+
+
+def cache_of(url: str) -> Path:
+    """The folder of this machine for a store at a URL; each URL has its own."""
+    return cache_root() / "homes" / hashlib.sha256(url.encode()).hexdigest()[:32]
+
+
+def cache_root() -> Path:
+    """`$MLSTREAM_CACHE`, or the platform's folder for what can be fetched again."""
+    chosen = os.environ.get("MLSTREAM_CACHE")
+    return user_cache_path("mlstream") if not chosen else Path(chosen).expanduser().resolve()

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from platformdirs import user_cache_path
 
 from mlstream.broker.embedded.download import Jar, download
 from mlstream.broker.embedded.report import Report, silent
 from mlstream.errors import DownloadError
+from mlstream.home import cache_root as cache_root
 
 KAFKA_VERSION = "4.3.1"
 SUMS = "jars.sha256"
@@ -37,12 +37,6 @@ class Classpath:
 
     def __str__(self) -> str:
         return os.pathsep.join(map(str, self.jars))
-
-
-def cache_root() -> Path:
-    """`$MLSTREAM_CACHE`, or the platform's folder for what can be fetched again."""
-    chosen = os.environ.get("MLSTREAM_CACHE")
-    return user_cache_path("mlstream") if not chosen else Path(chosen).expanduser().resolve()
 
 
 def pinned_jars() -> tuple[Jar, ...]:

@@ -22,7 +22,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -35,6 +35,7 @@ from mlstream.snapshots.leases import Lease, gate, take_lease
 _ID = re.compile(r"[0-9a-f]{64}")
 _PREFIX = re.compile(r"[0-9a-f]{8,64}")
 _STALE_LOCK_S = 86_400
+_SHARED = ("names", "views", "incoming")  # of tmp: locks that are waited for, and pulls that are gone on with
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,35 +275,46 @@ class Publication:
 
     Attributes:
         objects: those that are new: digest → staged file, already flushed.
+        name: None when it gets none.
         sizes: digest → bytes of every object that the snapshot needs, new or there already.
-        manifest, storage, cut: the bytes of its documents.
+        manifest, storage, cut: the bytes of its documents; no cut when it was made elsewhere.
+        created_at_ms: when the cut was.
+        cuts: those that were made elsewhere: file name → bytes.
     """
 
     snapshot_id: str
-    name: str
+    name: str | None
     objects: Mapping[str, Path]
     sizes: Mapping[str, int]
     manifest: bytes
     storage: bytes
-    cut: bytes
-    created_at_ms: int
+    cut: bytes | None = None
+    created_at_ms: int = 0
+    cuts: Mapping[str, bytes] = field(default_factory=dict)
+
+    def all_cuts(self) -> dict[str, bytes]:
+        """File name → bytes; the cut of this freeze gets its name now."""
+        if self.cut is None:
+            return dict(self.cuts)
+        moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime(self.created_at_ms / 1000))
+        return {**self.cuts, f"{self.snapshot_id}-{moment}-{secrets.token_hex(3)}.json": self.cut}
 
 
 def publish(store: Store, publication: Publication, *, staged: Path) -> None:
     """Make a snapshot visible, its parts first and its name last; killed at any point it is there or it is not.
 
-    The caller holds the name (`Store.claim`).
+    The caller holds the name (`Store.claim`), if there is one.
 
     Raises:
         StoreError: when the store cannot be written, or an object that is relied on was deleted; nothing is published.
     """
-    with store.lease(f"publishing {publication.name}") as lease:
+    with store.lease(f"publishing {publication.name or publication.snapshot_id[:12]}") as lease:
         # 0. hold all that it needs, then look: what is not new must be there, and stays from here on
         lease.hold(snapshots=[publication.snapshot_id], objects=publication.sizes)
         for digest, size_bytes in publication.sizes.items():
             if digest not in publication.objects and not store.holds(digest, size_bytes):
                 raise StoreError(
-                    f"object {digest}: it was there when {publication.name!r} was begun, and is gone",
+                    f"object {digest}: it was there when this was begun, and is gone",
                     hint="run the command again",
                     object=digest,
                 )
@@ -310,8 +322,6 @@ def publish(store: Store, publication: Publication, *, staged: Path) -> None:
 
 
 def _publish(store: Store, publication: Publication, *, staged: Path) -> None:
-    moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime(publication.created_at_ms / 1000))
-    cut = f"{publication.snapshot_id}-{moment}-{secrets.token_hex(3)}.json"
     try:
         # 1. the objects; one that is there already has the same bytes
         for digest, file in publication.objects.items():
@@ -320,11 +330,13 @@ def _publish(store: Store, publication: Publication, *, staged: Path) -> None:
             flush_folder(folder)
         # 2. where they are, and how they came about
         write_document(store.storage(publication.snapshot_id), publication.storage, staged=staged)
-        write_document(store.path / "cuts" / cut, publication.cut, staged=staged)
+        for name, data in publication.all_cuts().items():
+            write_document(store.path / "cuts" / name, data, staged=staged)
         # 3. the manifest: from here on the snapshot exists
         write_document(store.manifest(publication.snapshot_id), publication.manifest, staged=staged)
         # 4. its name
-        store.set_ref(publication.name, publication.snapshot_id, staged=staged)
+        if publication.name is not None:
+            store.set_ref(publication.name, publication.snapshot_id, staged=staged)
     except OSError as exc:
         raise store_error(store.path, exc) from exc
 
@@ -362,7 +374,7 @@ def flush_folder(folder: Path) -> None:
 def _leftovers(root: Path) -> Iterator[tuple[Path, FileLock]]:
     """Staging folders of dead processes, each locked while it is looked at."""
     for folder in sorted(root.glob("*")):
-        if not folder.is_dir() or folder.name in ("names", "views"):  # locks that are waited for
+        if not folder.is_dir() or folder.name in _SHARED:
             continue
         lock = FileLock(root / f"{folder.name}.lock")
         try:

@@ -19,7 +19,9 @@ from mlstream.snapshots.storage import Piece, Storage, StoredPartition, check_st
 from mlstream.snapshots.store import Store
 
 if TYPE_CHECKING:
+    from mlstream.broker.connection import Connection
     from mlstream.config import DecodeConfig
+    from mlstream.snapshots.restore_record import Restored
     from mlstream.snapshots.verify import Verified
     from mlstream.snapshots.views import View
 
@@ -229,6 +231,45 @@ class Snapshot:
         from mlstream.snapshots.verify import verify  # compiled kernels
 
         return verify(self, deep=deep)
+
+    def restore(
+        self,
+        topic: str,
+        *,
+        source: str | None = None,
+        partitions: int | None = None,
+        codec: str = "zstd",
+        connection: Connection | None = None,
+    ) -> Restored:
+        """Write the records of a topic into a new one, read them back, and compare.
+
+        Args:
+            topic: the new topic; it is made with settings that keep old event times.
+            source: which topic of the snapshot; not needed when there is only one.
+            partitions: how many the new topic has; as many as needed when None.
+            codec: none, gzip, snappy, lz4 or zstd.
+            connection: which cluster; found as `find_connection` says when None.
+
+        Raises:
+            UsageError, UnknownTopic, TopicExists, IntegrityError, BrokerError, StoreError: see `snapshots.restore`.
+        """
+        from mlstream.broker.client import Client  # a broker's client, which reading does not need
+        from mlstream.broker.connection import find_connection
+        from mlstream.snapshots.restore import restore
+
+        with Client(find_connection(self.store.home) if connection is None else connection) as client:
+            done = restore(client, self, topic, source=source, partitions=partitions, codec=codec)
+        return done.restored
+
+    def restored(self, topic: str | None = None) -> list[Restored]:
+        """The restores of this snapshot, the newest first: which topic, and which offset became which.
+
+        Args:
+            topic: only those into topics of that name, on whatever cluster.
+        """
+        from mlstream.snapshots.restore_record import records
+
+        return [found for found in records(self.store, self.id) if topic in (None, found.topic)]
 
     def _scan_partition(self, part: StoredPartition) -> Iterator[pl.LazyFrame]:
         whole: list[Path] = []

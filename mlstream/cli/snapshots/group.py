@@ -8,7 +8,7 @@ from mlstream.cli.lazy import LazyGroup
 
 # name → (module, attribute, the help line that `mlstream snapshot --help` shows without importing the module)
 COMMANDS: dict[str, tuple[str, str, str]] = {
-    "create": ("mlstream.cli.snapshots.create", "create", "Freeze ranges of topics under a name."),
+    "create": ("mlstream.cli.snapshots.create", "create", "Freeze topics, files and tables together."),
     "ls": ("mlstream.cli.snapshots.ls", "list_", "List the snapshots, the newest first."),
     "show": ("mlstream.cli.snapshots.show", "show", "Say what a snapshot holds."),
     "verify": ("mlstream.cli.snapshots.verify", "verify", "Check that a snapshot is whole."),

@@ -127,9 +127,9 @@ def _find_garbage(store: Store) -> Garbage:
     found = references(store, known)
     live = {*found.why, *found.leased}
     used = {*found.leased_objects, *_used(store, found, live)}
-    gone = sorted(ids - live)
+    cuts = _by_snapshot(path for path, _ in documents if path.parent.name == "cuts")
     return Garbage(
-        snapshots=tuple(_describe(store, snapshot_id) for snapshot_id in gone),
+        snapshots=tuple(_describe(store, each, cuts.get(each, [])) for each in sorted(ids - live)),
         stays=tuple(Stays(each, found.reasons(each)) for each in sorted(live.intersection(known))),
         objects={digest: size for digest, size in _objects(store) if digest not in used},
         documents=tuple(sorted(path for path, snapshot_id in documents if snapshot_id not in live)),
@@ -190,10 +190,17 @@ def _stale_views(store: Store, live: set[str]) -> Iterator[Path]:
             yield folder
 
 
-def _describe(store: Store, snapshot_id: str) -> Gone:
+def _by_snapshot(cuts: Iterable[Path]) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for path in sorted(cuts):
+        found.setdefault(path.name[:64], []).append(path)
+    return found
+
+
+def _describe(store: Store, snapshot_id: str, cuts: Iterable[Path]) -> Gone:
     """What its documents say of a snapshot, as far as they can be read."""
     names: dict[str, None] = {}
-    for path in store.cuts(snapshot_id):
+    for path in cuts:
         with suppress(IntegrityError, ValueError, KeyError, TypeError):
             names[str(json.loads(store.read(path))["name"])] = None
     try:

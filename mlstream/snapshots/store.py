@@ -95,6 +95,10 @@ class Store:
         """The cuts of that id, oldest first."""
         return sorted((self.path / "cuts").glob(f"{snapshot_id}-*.json"))
 
+    def last_cuts(self) -> dict[str, Path]:
+        """The last cut of every snapshot that has one."""
+        return {path.name[:64]: path for path in sorted((self.path / "cuts").glob("*.json"))}
+
     def ref(self, name: str) -> Path:
         """Where the ref of that name is, or would be."""
         return self.path / "refs" / name
@@ -358,8 +362,16 @@ def move_into_place(file: Path, target: Path, *, mode: int) -> None:
     try:
         file.replace(target)
     except FileNotFoundError:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         file.replace(target)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, as far as they are missing, so that their names survive a power cut, too."""
+    missing = [found for found in (folder, *folder.parents) if not found.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in missing:
+        flush_folder(made.parent)
 
 
 def flush_folder(folder: Path) -> None:

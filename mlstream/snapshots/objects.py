@@ -72,11 +72,10 @@ class ObjectWriter:
         try:
             parquet.close()
             file.finish()
+            digest = file.hash.hexdigest()
+            target = file.path.replace(self._folder / digest)
         except OSError as exc:
             raise store_error(self._folder, exc) from exc
-        digest = file.hash.hexdigest()
-        target = self._folder / digest
-        file.path.replace(target)
         return digest, target, StoredObject(file.size, self.rows)
 
 

@@ -15,6 +15,7 @@ MAX_TOPIC_LENGTH = 249
 RUN_DIGITS = 12
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 _SNAPSHOT = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
+_TABLE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
 def check_name(name: str, *, what: str) -> str:
@@ -51,6 +52,23 @@ def check_snapshot_name(name: str) -> str:
         )
     if re.fullmatch(r"[0-9a-f]{12,64}", name):
         raise UsageError(f"snapshot {name!r}: a name may not look like an id", hint="add a word to it")
+    return name
+
+
+def check_table_name(name: str) -> str:
+    """Return `name` if a table of a snapshot may have it: letters, digits, '_', '.' and '-', 128 at most.
+
+    It may become the name of a file, so nothing else is allowed, and neither '.' nor '-' at its beginning.
+
+    Raises:
+        UsageError: when it is not such a name.
+    """
+    if _TABLE.fullmatch(name) is None:
+        raise UsageError(
+            f"table {name[:60]!r}: a name holds A-Z, a-z, 0-9, '_', '.' and '-', starts with a letter, a digit or '_' "
+            "and has at most 128 characters",
+            hint=f"call it, for example, {_suggest(name[:60])!r}",
+        )
     return name
 
 

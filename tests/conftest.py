@@ -74,7 +74,7 @@ def sasl_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SaslBroker
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
-    """The URL of a running PostgreSQL's administrator: the one that MLSTREAM_TEST_POSTGRES names, else an embedded one."""
+    """The URL of the administrator of a PostgreSQL: the one that MLSTREAM_TEST_POSTGRES names, or an embedded one."""
     from tests.databases.postgres_server import running_postgres
 
     with running_postgres() as url:

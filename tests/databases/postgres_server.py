@@ -1,4 +1,4 @@
-"""A real PostgreSQL for the tests: the one that MLSTREAM_TEST_POSTGRES names, else an embedded one in a folder of its own.
+"""A real PostgreSQL for the tests: the one that MLSTREAM_TEST_POSTGRES names, else one in a folder of its own.
 
 psycopg writes and reads here; mlstream reads through ADBC, so each is the other's check.
 """

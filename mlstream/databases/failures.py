@@ -1,0 +1,70 @@
+"""What PostgreSQL's errors mean: foreign errors become ours, with the fix and without what is secret."""
+
+from __future__ import annotations
+
+from mlstream.databases.address import Address
+from mlstream.errors import DatabaseError, MlstreamError, UnknownTable
+
+# SQLSTATE, or the beginning of one → what to do. PostgreSQL's manual, appendix A.
+_FIXES = {
+    "57014": "the server ended the statement (statement_timeout?); add ?options=-c%20statement_timeout%3D0 to the URL",
+    "25P03": "the server ended the transaction, which was idle for too long; ask for a longer "
+    "idle_in_transaction_session_timeout",
+    "25P04": "the transaction took longer than the server allows; ask for a longer transaction_timeout",
+    "25006": "a snapshot only reads: use a SELECT that changes nothing",
+    "25P02": "an earlier error ended the transaction; open the database again",
+    "42501": "ask for the right to read it: GRANT SELECT ON … TO …",
+    "42P01": "check the name; a table outside the search path is written schema.table",
+    "42703": "check the names of the columns",
+    "42601": "check the query's syntax; it is one SELECT, whose columns each have a name of its own",
+    "0A000": "use one SELECT, without INTO and without FOR UPDATE",
+    "40001": "the server is a replica that had to end the query; try again, or ask max_standby_streaming_delay of it",
+    "53": "the server is short of memory, disk or connections; try again later",
+    "55P03": "somebody holds a lock on it; try again",
+    "57P": "the server shuts down; try again when it is back",
+    "08": "the connection was lost; try again",
+    "22": "the query computes what cannot be had; correct it",
+}
+
+
+def unreachable(address: Address, error: Exception) -> MlstreamError:
+    """The error for a database that cannot be connected to."""
+    message = address.scrub(_first_line(error))
+    lower = message.lower()
+    if "password" in lower or "authentication" in lower or "pg_hba" in lower:
+        hint = "check user and password; ${NAME} in the URL, PGPASSWORD and ~/.pgpass keep a password out of sight"
+    elif "does not exist" in lower:
+        hint = "check the names of the database and the user"
+    else:
+        hint = "check host and port, and that the server runs"
+    return DatabaseError(f"{address.source}: cannot connect: {message}", hint=hint, source=address.source)
+
+
+def refused(address: Address, doing: str, error: Exception) -> MlstreamError:
+    """The error for a statement that failed.
+
+    Args:
+        doing: what was done, for example `table weather`.
+    """
+    state = getattr(error, "sqlstate", None) or ""
+    message = address.scrub(_server_message(error))
+    hint = next((fix for begin, fix in _FIXES.items() if state.startswith(begin)), None)
+    kind = UnknownTable if state == "42P01" else DatabaseError
+    return kind(f"{address.source}: {doing}: {message}", hint=hint, source=address.source, sqlstate=state)
+
+
+def _server_message(error: Exception) -> str:
+    details = dict(getattr(error, "details", None) or ())
+    primary = details.get("PG_DIAG_MESSAGE_PRIMARY")
+    if primary is None:
+        return _first_line(error)
+    return primary.decode("utf-8", "replace") if isinstance(primary, bytes) else str(primary)
+
+
+def _first_line(error: Exception) -> str:
+    """The driver's message without its own words before and after the server's."""
+    text = str(error).partition("\nQuery was:")[0].strip()
+    for words in ("IO: ", "UNKNOWN: ", "INTERNAL: ", "INVALID_STATE: ", "INVALID_ARGUMENT: "):
+        text = text.removeprefix(words)
+    text = text.removeprefix("[libpq] ").removeprefix("Failed to connect: ")
+    return text.splitlines()[0] if text else type(error).__name__

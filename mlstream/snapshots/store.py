@@ -230,6 +230,25 @@ class Store:
             yield lease
 
     @contextmanager
+    def in_use(self, snapshot_id: str, purpose: str) -> Iterator[None]:
+        """While a snapshot is read for long, or until a record refers to it: gc spares it, whatever its names.
+
+        In a store that this process may not write nothing is held.
+
+        Raises:
+            UnknownSnapshot: it was deleted before it could be held.
+            StoreError: when the store cannot be written.
+        """
+        if not os.access(self.path, os.W_OK):
+            yield
+            return
+        with self.lease(purpose) as lease:
+            lease.hold(snapshots=[snapshot_id])
+            if not self.manifest(snapshot_id).exists():
+                raise UnknownSnapshot(f"snapshot {snapshot_id[:12]} was deleted just now", hint="freeze it again")
+            yield
+
+    @contextmanager
     def gate(self) -> Iterator[None]:
         """While it is held, no lease is entered, no name moved or removed and nothing deleted by another process.
 

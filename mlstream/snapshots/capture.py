@@ -1,43 +1,62 @@
-"""Freeze ranges of topics: the public `snapshot`, and the steps that it takes. Prints nothing.
+"""Freeze topics and files together: the public `snapshot`, and the steps that it takes. Prints nothing.
 
 1. claim the name
-2. the cut: fix the ranges, the topics' ids and what the broker keeps
-3. refuse a name that stands for other ranges, before anything is copied
-4. plan what the store has already, under a lease
-5. copy the rest into a staging folder
-6. ask again: the same topics, and nothing expired unseen
-7. publish: objects, storage map, cut, manifest, name; then the index
+2. the cut: list the files, then fix the topics' ranges, their ids and what the broker keeps
+3. refuse a name that stands for something else, before anything is copied
+4. copy the files that the store lacks
+5. plan what the store has of the topics already, under a lease
+6. copy the rest into a staging folder
+7. look up the schemas that the records name
+8. ask again: the same topics, and nothing expired unseen
+9. publish: objects, storage map, cut, manifest, name; then the index
 """
 
 from __future__ import annotations
 
-import getpass
-import platform
-import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-
-from mlstream import __version__
 from mlstream.broker.client import Client
 from mlstream.broker.connection import Connection, find_connection
-from mlstream.errors import IntegrityError, NameTaken, UsageError
 from mlstream.home import Home, find_home
 from mlstream.naming import check_snapshot_name
-from mlstream.ranges import PartitionRange, Position, TopicSelection, parse_position, parse_topic
+from mlstream.ranges import Position, TopicSelection, parse_rate
 from mlstream.snapshots.copying import Copied, Progress, copy
-from mlstream.snapshots.cuts import Cut, CutPartition, CutStream
-from mlstream.snapshots.fixing import Fixed, ask_again, fix, reusable_topics
-from mlstream.snapshots.index import Holding, remember
-from mlstream.snapshots.manifest import parse_content
+from mlstream.snapshots.cuts import Cut
+from mlstream.snapshots.file_bytes import digest_files
+from mlstream.snapshots.files import FilePattern, list_files
+from mlstream.snapshots.fixing import Fixed, ask_again, fix
+from mlstream.snapshots.gather import gather
+from mlstream.snapshots.leases import Lease
 from mlstream.snapshots.plan import plan_partition
-from mlstream.snapshots.reuse import Reuse, find_reuse
-from mlstream.snapshots.sealing import publication_of, put_together
+from mlstream.snapshots.registry import Registry, RegistryAddress, find_registry
+from mlstream.snapshots.reuse import Reuse, find_reuse, remember_all
+from mlstream.snapshots.schemas import Collected, collect_schemas
+from mlstream.snapshots.sealing import cut_of, publication_of, put_together
 from mlstream.snapshots.snapshot import Snapshot, open_snapshot
 from mlstream.snapshots.store import Store, publish
+from mlstream.snapshots.taken import check_free, name_taken
+from mlstream.snapshots.wanted import Wanted, select
+
+__all__ = ["Frozen", "Options", "freeze", "select", "snapshot"]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to freeze.
+
+    Attributes:
+        allow_partial: keep what can be had where offsets expired or a partition is lost.
+        max_bytes_s: the most to fetch from the brokers, in bytes a second; no limit when None.
+        registry: where the schemas are that records name by id; they are not looked up when None.
+    """
+
+    allow_partial: bool = False
+    max_bytes_s: float | None = None
+    registry: RegistryAddress | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +68,7 @@ class Frozen:
         existed: the name stood for this very content already.
         fetched, reused: rows from the broker, and rows that the store had.
         written_bytes: what the new objects take.
+        collected: what the schema registry said; None when it was not asked.
     """
 
     snapshot: Snapshot
@@ -57,202 +77,163 @@ class Frozen:
     fetched: int
     reused: int
     written_bytes: int
+    collected: Collected | None
 
 
 def snapshot(
     name: str,
     *,
-    topics: Sequence[str | TopicSelection],
+    topics: Sequence[str | TopicSelection] = (),
+    files: Sequence[str | Path] = (),
     start: str | Position = "earliest",
     stop: str | Position = "latest",
     connection: Connection | None = None,
     home: Home | str | Path | None = None,
     allow_partial: bool = False,
+    max_rate: str | None = None,
+    schema_registry: str | RegistryAddress | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Snapshot:
-    """Freeze ranges of topics under a name: an immutable dataset whose id is a digest over every byte of every record.
+    """Freeze topics and files under a name: an immutable dataset whose id is a digest over every byte of it.
 
     Args:
         name: a-z, 0-9, '.', '_' and '-'. If it stands for the same content already, that is fine.
-        topics: `"T"`, `"T[0,2-4]"`, `"T[0]@FROM..TO"`, or selections.
+        topics: `"T"`, `"T[0,2-4]"`, `"T[0]@FROM..TO"`, or selections. Without any no broker is asked.
+        files: paths of files and folders, and patterns (`"reference/*.csv"`), relative to the working directory.
         start, stop: for topics that do not say it themselves: an offset, a time (ISO 8601, UTC unless it says
             otherwise), a time ago (`-2h`), `earliest`, `latest` (the last stable offset) or `group:NAME`.
         connection: the cluster; found as `find_connection` says when None.
         home: where snapshots are kept; found as `find_home` says when None.
         allow_partial: keep what can be had where offsets expired or a partition is lost; the snapshot then says
             `complete: false` and what is missing.
+        max_rate: the most to fetch from the brokers, for example `"50MB/s"`; no limit when None.
+        schema_registry: the URL of the registry that has the schemas which records name; that of
+            MLSTREAM_SCHEMA_REGISTRY when None, and none when that is not set either.
         progress: called after each block of records.
 
     Raises:
-        UsageError: a name or a position that is none.
+        UsageError: a name, a position, a path or a rate that is none.
         NameTaken: the name stands for something else.
         UnknownTopic, UnknownPartition, EmptyRange, OffsetOutOfRange: there is nothing to freeze as asked.
-        TopicChanged: a topic was deleted or made again meanwhile.
-        BrokerUnavailable, StoreError: the cluster or the disk cannot be used.
+        UnknownFile: a file is not there, or cannot be read.
+        TopicChanged, FileChanged: a topic was deleted or made again, or a file written to, meanwhile.
+        BrokerUnavailable, RegistryError, StoreError: the cluster, the registry or the disk cannot be used.
     """
     home = home if isinstance(home, Home) else find_home(home)
-    connection = find_connection(home) if connection is None else connection
-    selections = select(topics, start=start, stop=stop)
+    patterns = tuple(FilePattern(str(pattern), Path.cwd()) for pattern in files)
+    wanted = Wanted(tuple(select(topics, start=start, stop=stop)), patterns)
+    registry = schema_registry if isinstance(schema_registry, RegistryAddress) else find_registry(schema_registry)
+    options = Options(allow_partial, None if max_rate is None else parse_rate(max_rate), registry)
     check_snapshot_name(name)
-    with Client(connection) as client:
-        return freeze(client, Store(home), name, selections, allow_partial=allow_partial, progress=progress).snapshot
-
-
-def select(
-    topics: Sequence[str | TopicSelection], *, start: str | Position = "earliest", stop: str | Position = "latest"
-) -> list[TopicSelection]:
-    """What a user asks for as selections.
-
-    Raises:
-        UsageError: no topic, or something that is no topic or position.
-    """
-    if isinstance(topics, str) or not topics:
-        raise UsageError("topics: give a list of topics", hint='for example topics=["ticks"]')
-    first = parse_position(start) if isinstance(start, str) else start
-    last = parse_position(stop) if isinstance(stop, str) else stop
-    return [parse_topic(found, start=first, stop=last) if isinstance(found, str) else found for found in topics]
+    with ExitStack() as stack:
+        client = None
+        if wanted.topics:
+            client = stack.enter_context(Client(find_connection(home) if connection is None else connection))
+        return freeze(client, Store(home), name, wanted, options=options, progress=progress).snapshot
 
 
 def freeze(
-    client: Client,
+    client: Client | None,
     store: Store,
     name: str,
-    selections: Sequence[TopicSelection],
+    wanted: Wanted | Sequence[TopicSelection],
     *,
-    allow_partial: bool = False,
+    options: Options = Options(),
     progress: Callable[[Progress], None] | None = None,
 ) -> Frozen:
-    """`snapshot` with the client and the store at hand, and all that is known of the freeze in return."""
+    """`snapshot` with the client and the store at hand, and all that is known of the freeze in return.
+
+    Args:
+        client: None when no topic is wanted.
+        wanted: selections alone are topics.
+    """
     began = time.monotonic()
     check_snapshot_name(name)
+    wanted = wanted if isinstance(wanted, Wanted) else Wanted(tuple(wanted))
+
+    def tell(doing: str) -> None:
+        if progress is not None:
+            progress(Progress(0, 0, 0, 0, 0, doing))
+
     # 1. claim the name
     with store.claim(name), store.staging() as staged, store.lease(f"freezing {name}") as lease:
         # 2. the cut
-        fixed = fix(client, selections, allow_partial=allow_partial)
-        # 3. refuse a name that stands for other ranges
-        taken = _taken(store, name, fixed)
-        # 4. plan
-        reuse = find_reuse(client, store, fixed, lease)
-        plans = [plan_partition(wanted, reuse.known(wanted)) for wanted in fixed.ranges]
-        # 5. copy
-        copies = copy(
-            client,
-            plans,
-            store=store,
-            staged=staged,
-            topic_ids=fixed.topic_ids,
-            allow_partial=allow_partial,
-            progress=progress,
+        cut_began = time.monotonic()
+        listed = list_files(wanted.files, home=store.path)
+        fixed = fix(client, wanted.topics, began=cut_began, allow_partial=options.allow_partial)
+        # 3. refuse a name that stands for something else
+        if listed:
+            tell(f"reading {len(listed):,} files")
+        files = digest_files(listed)
+        taken = check_free(store, name, fixed, files)
+        # 4. the files
+        gathered = gather(store, listed, files, lease=lease, staged=staged, tell=tell)
+        # 5. and 6. plan, and copy
+        reuse, copies = _copy_topics(client, store, fixed, lease, staged, options, progress)
+        # 7. the schemas
+        collected = _collect(options.registry, store, fixed, copies, staged, tell)
+        # 8. ask again
+        doubtful = ask_again(client, fixed, copies, allow_partial=options.allow_partial)
+        schemas = {} if collected is None else collected.schemas
+        content, storage = put_together(
+            fixed, copies, reuse.objects, complete=not doubtful, gathered=gathered, schemas=schemas
         )
-        # 6. ask again
-        doubtful = ask_again(client, fixed, copies, allow_partial=allow_partial)
-        content, storage = put_together(fixed, copies, reuse.objects, complete=not doubtful)
-        cut = _cut(client, name, fixed, copies, seconds=time.monotonic() - began)
-        if taken is not None and taken != content.id:
-            raise _name_taken(name, taken)
-        # 7. publish
-        staged_objects = {digest: path for found in copies for digest, path in found.assembled.staged.items()}
+        if taken is not None and taken != content:
+            raise name_taken(name, taken.id)
+        # 9. publish
+        cut = cut_of(client, name, fixed, copies, listed, seconds=time.monotonic() - began)
+        new = {digest: path for found in copies for digest, path in found.assembled.staged.items()}
         lease.hold(snapshots=[content.id])  # should it be there: held, then looked at
-        publication = publication_of(store, name, content, storage, cut, staged_objects)
+        publication = publication_of(store, name, content, storage, cut, {**new, **gathered.staged})
         publish(store, publication, staged=staged)
         if content.complete:
-            _remember(store, content.id, fixed, copies, reuse, staged)
+            remember_all(store, content.id, fixed, copies, reuse, staged=staged)
     return Frozen(
         open_snapshot(name, home=store.home),
         cut,
         existed=taken is not None,
         fetched=sum(found.assembled.fetched for found in copies),
         reused=sum(found.assembled.reused for found in copies),
-        written_bytes=sum(
-            found.assembled.sizes[digest].size_bytes
-            for found in copies
-            for digest in found.assembled.staged
-            if digest in publication.objects
-        ),
+        written_bytes=sum(publication.sizes[digest] for digest in publication.objects),
+        collected=collected,
     )
 
 
-def _taken(store: Store, name: str, fixed: Fixed) -> str | None:
-    """The id that the name stands for, None when it is free; refused when that is of other ranges."""
-    if not store.ref(name).exists():
+def _copy_topics(
+    client: Client | None,
+    store: Store,
+    fixed: Fixed,
+    lease: Lease,
+    staged: Path,
+    options: Options,
+    progress: Callable[[Progress], None] | None,
+) -> tuple[Reuse, list[Copied]]:
+    if client is None:
+        return Reuse({}, {}), []
+    reuse = find_reuse(client, store, fixed, lease)
+    copies = copy(
+        client,
+        [plan_partition(wanted, reuse.known(wanted)) for wanted in fixed.ranges],
+        store=store,
+        staged=staged,
+        topic_ids=fixed.topic_ids,
+        allow_partial=options.allow_partial,
+        max_bytes_s=options.max_bytes_s,
+        progress=progress,
+    )
+    return reuse, copies
+
+
+def _collect(
+    address: RegistryAddress | None,
+    store: Store,
+    fixed: Fixed,
+    copies: Sequence[Copied],
+    staged: Path,
+    tell: Callable[[str], None],
+) -> Collected | None:
+    if address is None or not copies:
         return None
-    snapshot_id = store.id_of(name)
-    try:
-        content = parse_content(store.read(store.manifest(snapshot_id)), snapshot_id)
-    except IntegrityError:
-        raise _name_taken(name, snapshot_id) from None
-    same = [
-        PartitionRange(stream.topic, part.partition, part.start, part.stop)
-        for stream in content.streams
-        for part in stream.partitions
-        if stream.cluster_id == fixed.cluster_id and stream.topic_id == fixed.topic_ids.get(stream.topic)
-    ]
-    if sorted(same) != list(fixed.ranges):
-        raise _name_taken(name, snapshot_id)
-    return snapshot_id
-
-
-def _name_taken(name: str, snapshot_id: str) -> NameTaken:
-    return NameTaken(
-        f"snapshot {name!r} exists already and holds something else (id {snapshot_id[:12]})",
-        hint=f"choose another name; `mlstream snapshot show {name}` says what it holds",
-        name=name,
-        snapshot_id=snapshot_id,
-    )
-
-
-def _cut(client: Client, name: str, fixed: Fixed, copies: Sequence[Copied], *, seconds: float) -> Cut:
-    def partitions(topic: str) -> Iterable[CutPartition]:
-        for found in copies:
-            wanted = found.plan.wanted
-            if wanted.topic == topic:
-                kept = fixed.kept[topic, wanted.partition]
-                yield CutPartition(
-                    wanted.partition,
-                    kept.log_start,
-                    kept.last_stable,
-                    kept.high_watermark,
-                    found.leader_epochs,
-                    found.gaps,
-                    fetched=found.assembled.fetched,
-                    reused=found.assembled.reused,
-                )
-
-    return Cut(
-        name=name,
-        created_at_ms=fixed.created_at_ms,
-        cut_ms=fixed.cut_ms,
-        seconds=seconds,
-        user=getpass.getuser(),
-        host=socket.gethostname(),
-        source=client.connection.bootstrap_servers,
-        tools={"mlstream": __version__, "pyarrow": pa.__version__, "python": platform.python_version()},
-        streams=tuple(
-            CutStream(fixed.cluster_id, topic, fixed.policies[topic], tuple(partitions(topic)))
-            for topic in fixed.topic_ids
-        ),
-    )
-
-
-def _remember(
-    store: Store, snapshot_id: str, fixed: Fixed, copies: Sequence[Copied], reuse: Reuse, staged: Path
-) -> None:
-    """Enter the partitions into the index, with the last record's leader epoch where that is known."""
-    for topic, topic_id in reusable_topics(fixed).items():
-        for found in copies:
-            wanted = found.plan.wanted
-            if wanted.topic != topic or not fixed.cluster_id:
-                continue
-            ends = [
-                (use.holding.last_offset, use.holding.leader_epoch)
-                for use in reuse.usable.get((topic, wanted.partition), ())
-                if use.holding.last_offset < wanted.stop
-            ]
-            last = found.assembled.last_offset
-            epochs = [epoch for epoch, first in found.leader_epochs if last is not None and first <= last]
-            if last is not None and epochs:
-                ends.append((last, epochs[-1]))
-            if ends and max(ends)[1] >= 0:
-                offset, epoch = max(ends)
-                entry = Holding(snapshot_id, wanted.start, offset, epoch)
-                remember(store, fixed.cluster_id, topic_id, wanted.partition, entry, staged=staged)
+    tell("looking up schemas")
+    with Registry(address) as registry:
+        return collect_schemas(registry, store, fixed, copies, staged=staged)

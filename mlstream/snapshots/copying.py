@@ -32,13 +32,17 @@ _NO_ROWS = pa.RecordBatch.from_pylist([], schema=SCHEMA)
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a freeze is. Offsets include gaps, rows do not; `reused` rows came from the store."""
+    """How far a freeze is. Offsets include gaps, rows do not; `reused` rows came from the store.
+
+    `doing` says what is under way when it is not the copying of records.
+    """
 
     rows: int
     reused: int
     size_bytes: int
     offsets_done: int
     offsets_total: int
+    doing: str = ""
 
 
 @dataclass(frozen=True, slots=True)

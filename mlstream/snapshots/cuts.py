@@ -6,7 +6,7 @@ Every freeze leaves one such record in `cuts/`; none of it is covered by the sna
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from mlstream.errors import IntegrityError
@@ -66,15 +66,47 @@ class CutStream:
 
 
 @dataclass(frozen=True, slots=True)
+class CutFile:
+    """One file as it was listed at the cut.
+
+    Attributes:
+        path: what the snapshot calls it.
+        source: where it was.
+        modified_ms: when it had last been written to, ms since 1970.
+    """
+
+    path: str
+    source: str
+    modified_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class CutDatabase:
+    """One database, whose tables were all read in one transaction.
+
+    Attributes:
+        source: its URL, without secrets.
+        kind: `postgresql` or `sqlite`.
+        mark: what the database itself says of the state that was read; docs/format.md lists the names.
+        tables: what the snapshot calls the tables that came from it.
+    """
+
+    source: str
+    kind: str
+    mark: dict[str, str]
+    tables: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Cut:
     """One freeze.
 
     Attributes:
         name: the name that was asked for.
-        created_at_ms: when the range was fixed, ms since 1970.
-        cut_ms: how long fixing all ranges took.
+        created_at_ms: when fixing began, ms since 1970.
+        cut_ms: how long it took to fix all: files listed, databases' transactions begun, ends of streams known.
         seconds: how long the whole freeze took.
-        source: the bootstrap servers, without settings or secrets.
+        source: the bootstrap servers, without settings or secrets; empty without topics.
         tools: name → version of what wrote the objects.
     """
 
@@ -87,6 +119,8 @@ class Cut:
     source: tuple[str, ...]
     tools: dict[str, str]
     streams: tuple[CutStream, ...]
+    databases: tuple[CutDatabase, ...] = ()
+    files: tuple[CutFile, ...] = ()
 
     def to_bytes(self, snapshot_id: str) -> bytes:
         """The JSON of `cuts/ID-….json`."""
@@ -102,6 +136,8 @@ class Cut:
             "source": list(self.source),
             "tools": self.tools,
             "streams": [_stream_json(stream) for stream in self.streams],
+            "databases": [asdict(database) for database in self.databases],
+            "files": [{**asdict(file), "modified_ms": str(file.modified_ms)} for file in self.files],
         }
         return (json.dumps(document, sort_keys=True, indent=1) + "\n").encode()
 
@@ -126,6 +162,14 @@ def parse_cut(data: bytes, path: str) -> Cut:
             source=tuple(found["source"]),
             tools=found["tools"],
             streams=tuple(_stream_of(stream) for stream in found["streams"]),
+            databases=tuple(
+                CutDatabase(str(each["source"]), str(each["kind"]), dict(each["mark"]), tuple(map(str, each["tables"])))
+                for each in found.get("databases", ())  # the first releases had none
+            ),
+            files=tuple(
+                CutFile(str(each["path"]), str(each["source"]), int(each["modified_ms"]))
+                for each in found.get("files", ())
+            ),
         )
     except (ValueError, KeyError, TypeError) as exc:
         raise IntegrityError(f"{path}: not a cut: {exc}", hint="delete it; no snapshot needs it") from exc

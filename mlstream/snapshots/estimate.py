@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlstream.broker.client import Client
 from mlstream.broker.offsets import Bounds
-from mlstream.ranges import PartitionRange, TopicSelection
-from mlstream.snapshots.fixing import fix
+from mlstream.ranges import PartitionRange
+from mlstream.snapshots.file_bytes import digest_files
+from mlstream.snapshots.files import list_files
+from mlstream.snapshots.fixing import Fixed, fix
 from mlstream.snapshots.objects import ObjectWriter
 from mlstream.snapshots.plan import plan_partition
 from mlstream.snapshots.reuse import find_reuse
 from mlstream.snapshots.store import Store
+from mlstream.snapshots.wanted import Wanted
 from mlstream.streams.read import read
 
 _SAMPLE_BYTES = 256 << 10
@@ -40,9 +43,16 @@ class PartitionEstimate:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A freeze that was not made."""
+    """A freeze that was not made.
+
+    Attributes:
+        files: how many; `files_bytes` is what those of them take that the store lacks.
+        free_bytes: what the disk has.
+    """
 
     partitions: tuple[PartitionEstimate, ...]
+    files: int
+    files_bytes: int
     free_bytes: int
 
     @property
@@ -53,7 +63,7 @@ class Estimate:
     @property
     def size_bytes(self) -> int:
         """What would be written, about."""
-        return sum(part.size_bytes for part in self.partitions)
+        return sum(part.size_bytes for part in self.partitions) + self.files_bytes
 
     @property
     def fits(self) -> bool:
@@ -61,32 +71,37 @@ class Estimate:
         return self.size_bytes < self.free_bytes
 
 
-def estimate(
-    client: Client, store: Store, selections: Sequence[TopicSelection], *, allow_partial: bool = False
-) -> Estimate:
-    """What freezing these selections would come to now. Reads a sample of each partition; writes nothing that stays.
+def estimate(client: Client | None, store: Store, wanted: Wanted, *, allow_partial: bool = False) -> Estimate:
+    """What freezing this would come to now. Reads a sample of each partition, and the files; writes nothing that stays.
+
+    Args:
+        client: None when no topic is wanted.
 
     Raises:
-        UnknownTopic, UnknownPartition, EmptyRange, OffsetOutOfRange: there is nothing to freeze as asked.
+        UnknownTopic, UnknownPartition, EmptyRange, OffsetOutOfRange, UnknownFile: there is nothing to freeze as asked.
     """
-    fixed = fix(client, selections, allow_partial=allow_partial)
-    reuse = find_reuse(client, store, fixed)
-    found = []
+    listed = list_files(wanted.files, home=store.path)
+    fixed = fix(client, wanted.topics, allow_partial=allow_partial)
+    sizes = {file.sha256: file.size_bytes for file in digest_files(listed)}
+    new_bytes = sum(size for digest, size in sizes.items() if not store.holds(digest, size))
     with store.staging() as staged:
-        for wanted in fixed.ranges:
-            to_fetch = sum(len(part) for part in plan_partition(wanted, reuse.known(wanted)).fetches())
-            density, row_bytes = _sample(client, wanted, staged)
-            found.append(
-                PartitionEstimate(
-                    wanted,
-                    fixed.kept[wanted.topic, wanted.partition],
-                    rows=round(len(wanted) * density),
-                    to_fetch=to_fetch,
-                    size_bytes=round(to_fetch * density * row_bytes),
-                )
-            )
+        parts = () if client is None else tuple(_partitions(client, store, fixed, staged))
         free_bytes = shutil.disk_usage(staged).free
-    return Estimate(tuple(found), free_bytes)
+    return Estimate(parts, len(listed), new_bytes, free_bytes)
+
+
+def _partitions(client: Client, store: Store, fixed: Fixed, staged: Path) -> Iterator[PartitionEstimate]:
+    reuse = find_reuse(client, store, fixed)
+    for wanted in fixed.ranges:
+        to_fetch = sum(len(part) for part in plan_partition(wanted, reuse.known(wanted)).fetches())
+        density, row_bytes = _sample(client, wanted, staged)
+        yield PartitionEstimate(
+            wanted,
+            fixed.kept[wanted.topic, wanted.partition],
+            rows=round(len(wanted) * density),
+            to_fetch=to_fetch,
+            size_bytes=round(to_fetch * density * row_bytes),
+        )
 
 
 def _sample(client: Client, wanted: PartitionRange, staged: Path) -> tuple[float, float]:

@@ -16,7 +16,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlstream.errors import UnknownFile, UsageError
+from mlstream.home import project_root
 from mlstream.snapshots.content import check_path
+
+
+@dataclass(frozen=True, slots=True)
+class FilePattern:
+    """A path of a file or of a folder (with all that is below it, hidden files too), or a pattern of such paths.
+
+    Attributes:
+        text: with `*`, `?`, `[…]` and `**`; a path that exists is never taken for a pattern.
+        folder: where a relative one starts. The project is the one that this is in.
+    """
+
+    text: str
+    folder: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +52,10 @@ class ListedFile:
     state: tuple[int, ...]
 
 
-def list_files(patterns: Sequence[str], *, folder: Path, root: Path, home: Path) -> tuple[ListedFile, ...]:
+def list_files(patterns: Sequence[FilePattern], *, home: Path) -> tuple[ListedFile, ...]:
     """The files that patterns name now, in order of their paths in the snapshot, each once.
 
     Args:
-        patterns: paths of files, of folders (with all that is below them, hidden files too), or with `*`, `?`, `[…]`
-            and `**`; a path that exists is never taken for a pattern.
-        folder: where relative ones start.
-        root: the project; paths in the snapshot start there.
         home: left out wherever it is below a folder: a snapshot does not hold the store.
 
     Raises:
@@ -56,7 +66,8 @@ def list_files(patterns: Sequence[str], *, folder: Path, root: Path, home: Path)
     found: dict[str, ListedFile] = {}
     for pattern in patterns:
         empty = True
-        for match in _matches(pattern, folder):
+        root = project_root(pattern.folder)
+        for match in _matches(pattern):
             for source, below in _walk(match, left_out=left_out):
                 empty = False
                 listed = _listed(source, _path_of(source, match, below, root))
@@ -67,7 +78,7 @@ def list_files(patterns: Sequence[str], *, folder: Path, root: Path, home: Path)
                         hint="name the folders that they are in instead, or leave one out",
                     )
         if empty:
-            raise UnknownFile(f"{pattern}: no file is in it", hint="a snapshot holds files, not empty folders")
+            raise UnknownFile(f"{pattern.text}: no file is in it", hint="a snapshot holds files, not empty folders")
     _check_folders(found)
     return tuple(found[path] for path in sorted(found))
 
@@ -97,19 +108,20 @@ def _walk(
             yield from _walk(path / name, below_that, (*above, identity), left_out=left_out)
 
 
-def _matches(pattern: str, folder: Path) -> list[Path]:
+def _matches(pattern: FilePattern) -> list[Path]:
     """What a pattern names: itself when it exists, else what it matches, in order."""
-    expanded = os.path.expanduser(pattern)
-    if not expanded:
+    text = os.path.expanduser(pattern.text)
+    if not text:
         raise UsageError("a file's path is empty", hint="name a file, a folder or a pattern")
-    whole = folder / expanded
+    whole = pattern.folder / text
     if os.path.lexists(whole):
         return [whole]
-    found = sorted(glob.glob(expanded, root_dir=folder, recursive=True)) if glob.has_magic(expanded) else []
+    magic = glob.has_magic(text)
+    found = sorted(glob.glob(text, root_dir=pattern.folder, recursive=True)) if magic else []
     if not found:
-        what = "no file fits" if glob.has_magic(expanded) else "there is no such file"
-        raise UnknownFile(f"{pattern}: {what}", hint=_near(whole), path=pattern)
-    return [folder / match for match in found]
+        what = "no file fits" if magic else "there is no such file"
+        raise UnknownFile(f"{pattern.text}: {what}", hint=_near(whole), path=pattern.text)
+    return [pattern.folder / match for match in found]
 
 
 def _path_of(source: Path, match: Path, below: str, root: Path) -> str:

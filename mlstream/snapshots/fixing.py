@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from mlstream.broker.admin import topic_settings
 from mlstream.broker.client import Client
 from mlstream.broker.offsets import Bounds, bounds_of_all
-from mlstream.broker.positions import locate
+from mlstream.broker.positions import Located, locate
 from mlstream.errors import OffsetOutOfRange, TopicChanged, UnknownPartition, UnknownTopic
 from mlstream.ranges import PartitionRange, TopicSelection
 from mlstream.snapshots.copying import Copied, changed
@@ -35,21 +35,31 @@ class Fixed:
     cut_ms: int
 
 
-def fix(client: Client, selections: Sequence[TopicSelection], *, allow_partial: bool = False) -> Fixed:
-    """The cut: ranges of offsets, and all that must be known of the cluster at that moment.
+def fix(
+    client: Client | None,
+    selections: Sequence[TopicSelection],
+    *,
+    began: float | None = None,
+    allow_partial: bool = False,
+) -> Fixed:
+    """The end of the cut: ranges of offsets, and all that must be known of the cluster at that moment.
 
-    With `allow_partial` a range may start at offsets that have expired.
+    Args:
+        client: None when there is nothing to select.
+        began: when the cut began (`time.monotonic()`), if anything else was fixed before; now when None.
+        allow_partial: a range may start at offsets that have expired.
     """
-    created_at_ms = time.time_ns() // 1_000_000
-    began = time.monotonic()
-    located = locate(client, selections, allow_expired=allow_partial)
+    now = time.monotonic()
+    began = now if began is None else began
+    created_at_ms = time.time_ns() // 1_000_000 - round((now - began) * 1000)
+    located = Located((), {}, {}) if client is None else locate(client, selections, allow_expired=allow_partial)
     cut_ms = round((time.monotonic() - began) * 1000)
     topics = sorted(located.topics)
     return Fixed(
-        client.cluster_id,
+        "" if client is None else client.cluster_id,
         tuple(sorted(located.ranges)),
         {topic: located.topics[topic].topic_id for topic in topics},
-        topic_settings(client, topics, "cleanup.policy"),
+        {} if client is None else topic_settings(client, topics, "cleanup.policy"),
         dict(located.kept),
         created_at_ms,
         cut_ms,
@@ -65,8 +75,10 @@ def reusable_topics(fixed: Fixed) -> dict[str, str]:
     }
 
 
-def ask_again(client: Client, fixed: Fixed, copies: Sequence[Copied], *, allow_partial: bool) -> bool:
+def ask_again(client: Client | None, fixed: Fixed, copies: Sequence[Copied], *, allow_partial: bool) -> bool:
     """Check that the topics are the same and that nothing expired unseen; True when a partial copy is in doubt."""
+    if client is None:
+        return False
     doubtful = any(found.missing for found in copies)
     for topic, now in _bounds_now(client, fixed, allow_partial=allow_partial).items():
         for found in copies:

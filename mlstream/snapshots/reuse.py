@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from mlstream.broker.client import Client
 from mlstream.errors import MlstreamError
 from mlstream.ranges import PartitionRange
+from mlstream.snapshots.copying import Copied
 from mlstream.snapshots.fixing import Fixed, reusable_topics
-from mlstream.snapshots.index import Holding, holdings
+from mlstream.snapshots.index import Holding, holdings, remember
 from mlstream.snapshots.leases import Lease
 from mlstream.snapshots.manifest import parse_content
 from mlstream.snapshots.plan import Known
@@ -80,6 +82,30 @@ def find_reuse(client: Client, store: Store, fixed: Fixed, lease: Lease | None =
         usable[where] = (*usable.get(where, ()), Usable(each.holding, known))
         objects.update(shelf.objects(each.holding.snapshot_id))
     return Reuse(usable, objects)
+
+
+def remember_all(
+    store: Store, snapshot_id: str, fixed: Fixed, copies: Sequence[Copied], reuse: Reuse, *, staged: Path
+) -> None:
+    """Enter the partitions into the index, with the last record's leader epoch where that is known."""
+    for topic, topic_id in reusable_topics(fixed).items():
+        for found in copies:
+            wanted = found.plan.wanted
+            if wanted.topic != topic or not fixed.cluster_id:
+                continue
+            ends = [
+                (use.holding.last_offset, use.holding.leader_epoch)
+                for use in reuse.usable.get((topic, wanted.partition), ())
+                if use.holding.last_offset < wanted.stop
+            ]
+            last = found.assembled.last_offset
+            epochs = [epoch for epoch, first in found.leader_epochs if last is not None and first <= last]
+            if last is not None and epochs:
+                ends.append((last, epochs[-1]))
+            if ends and max(ends)[1] >= 0:
+                offset, epoch = max(ends)
+                entry = Holding(snapshot_id, wanted.start, offset, epoch)
+                remember(store, fixed.cluster_id, topic_id, wanted.partition, entry, staged=staged)
 
 
 @dataclass(frozen=True, slots=True)

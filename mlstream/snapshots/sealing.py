@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import getpass
+import os
+import platform
+import socket
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
+import pyarrow as pa
+
+from mlstream import __version__
+from mlstream.broker.client import Client
 from mlstream.errors import IntegrityError
+from mlstream.snapshots.content import SchemaContent
 from mlstream.snapshots.copying import Copied
-from mlstream.snapshots.cuts import Cut
+from mlstream.snapshots.cuts import Cut, CutFile, CutPartition, CutStream
+from mlstream.snapshots.files import ListedFile
 from mlstream.snapshots.fixing import Fixed
+from mlstream.snapshots.gather import NOTHING, Gathered
 from mlstream.snapshots.manifest import Content, StreamContent, partition_content
 from mlstream.snapshots.reuse import objects_are_there
 from mlstream.snapshots.storage import (
@@ -23,13 +35,21 @@ from mlstream.snapshots.store import Publication, Store
 
 
 def put_together(
-    fixed: Fixed, copies: Sequence[Copied], known: dict[str, StoredObject], *, complete: bool
+    fixed: Fixed,
+    copies: Sequence[Copied],
+    known: Mapping[str, StoredObject],
+    *,
+    complete: bool,
+    gathered: Gathered = NOTHING,
+    schemas: Mapping[str, tuple[SchemaContent, ...]] = MappingProxyType({}),
 ) -> tuple[Content, Storage]:
     """Content and storage map of what was copied.
 
     Args:
         known: the objects of earlier snapshots that the copies may use.
         complete: whether everything that was asked for is there.
+        gathered: what is in it beside topics.
+        schemas: topic → the schemas that its records name.
     """
     streams, stored, objects = [], [], dict(known)
     for found in copies:
@@ -47,7 +67,9 @@ def put_together(
             )
             for found in mine
         ]
-        streams.append(StreamContent(fixed.cluster_id, topic, topic_id, tuple(partitions)))
+        streams.append(
+            StreamContent(fixed.cluster_id, topic, topic_id, tuple(partitions), schemas=schemas.get(topic, ()))
+        )
         stored.append(
             StoredStream(
                 fixed.cluster_id,
@@ -56,8 +78,60 @@ def put_together(
             )
         )
     used = {piece.object for stream in stored for part in stream.partitions for c in part.cells for piece in c.pieces}
-    storage = Storage(tuple(stored), {digest: objects[digest] for digest in sorted(used)})
-    return Content(tuple(streams), complete=complete), storage
+    all_objects = {**{digest: objects[digest] for digest in used}, **gathered.objects}
+    storage = Storage(tuple(stored), dict(sorted(all_objects.items())))
+    return Content(tuple(streams), complete=complete, files=gathered.files), storage
+
+
+def cut_of(
+    client: Client | None,
+    name: str,
+    fixed: Fixed,
+    copies: Sequence[Copied],
+    listed: Sequence[ListedFile] = (),
+    *,
+    seconds: float,
+) -> Cut:
+    """The record of a freeze: when, by whom, what the brokers said, where files were."""
+
+    def partitions(topic: str) -> Iterator[CutPartition]:
+        for found in copies:
+            wanted = found.plan.wanted
+            if wanted.topic == topic:
+                kept = fixed.kept[topic, wanted.partition]
+                yield CutPartition(
+                    wanted.partition,
+                    kept.log_start,
+                    kept.last_stable,
+                    kept.high_watermark,
+                    found.leader_epochs,
+                    found.gaps,
+                    fetched=found.assembled.fetched,
+                    reused=found.assembled.reused,
+                )
+
+    return Cut(
+        name=name,
+        created_at_ms=fixed.created_at_ms,
+        cut_ms=fixed.cut_ms,
+        seconds=seconds,
+        user=_user(),
+        host=socket.gethostname(),
+        source=() if client is None else client.connection.bootstrap_servers,
+        tools={"mlstream": __version__, "pyarrow": pa.__version__, "python": platform.python_version()},
+        streams=tuple(
+            CutStream(fixed.cluster_id, topic, fixed.policies[topic], tuple(partitions(topic)))
+            for topic in fixed.topic_ids
+        ),
+        files=tuple(CutFile(file.path, str(file.source), file.modified_ms) for file in listed),
+    )
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container may run as a number that has no name
+        return str(os.getuid())
 
 
 def publication_of(

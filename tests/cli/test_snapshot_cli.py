@@ -40,7 +40,8 @@ def test_create_prints_a_summary_that_fits_the_screen(cli: Call, filled: str) ->
     assert lines[0].split() == ["snapshot", "jan"]
     assert len(lines[1].split()[1]) == 64
     assert "100 (all fetched)" in lines[2]
-    assert "in 2 objects" in lines[3]
+    assert lines[3].split()[:3] == ["cut", "fixed", "in"]
+    assert "in 2 objects" in lines[4]
     assert all(word in made.stdout for word in ("part", "from", "to", "gaps", "unstable", "records", "payloads"))
     assert max(map(len, lines)) <= 80 + len(filled)  # the topic's own line may be longer
     assert "froze 100 rows" in made.stderr
@@ -105,7 +106,7 @@ def test_several_topics_go_into_one_snapshot(cli: Call, filled: str, broker: Con
         (["create", "x", "--topic", "a b"], 2, ["does not name a topic"]),
         (["create", "x", "--topic", "{topic}", "--partition", "a"], 2, ["is not a list of partitions"]),
         (["create", "X Y", "--topic", "{topic}"], 2, ["rename it, for example to 'x-y'"]),
-        (["create", "x"], 2, ["--topic"]),
+        (["create", "x"], 2, ["there is nothing to freeze", "name topics, files, tables or queries"]),
         (["show", "nothing"], 1, ["no snapshot is called 'nothing'"]),
         (["verify", "nothing"], 1, ["no snapshot is called 'nothing'"]),
     ],

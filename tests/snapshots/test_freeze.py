@@ -31,7 +31,7 @@ from mlstream.errors import (
 from mlstream.home import Home
 from mlstream.ranges import Position, TopicSelection
 from mlstream.snapshots import copying
-from mlstream.snapshots.capture import Frozen, freeze, select
+from mlstream.snapshots.capture import Frozen, Options, freeze, select
 from mlstream.snapshots.copying import Copied, Progress
 from mlstream.snapshots.fixing import ask_again, fix
 from mlstream.snapshots.plan import plan_partition
@@ -61,9 +61,17 @@ def make(client: Client, topic: str) -> Callable[..., None]:
 def froze(client: Client, home: Home, topic: str) -> Freeze:
     """Freeze the test's topic, or what is named, and tell everything of it."""
 
-    def run(name: str, what: str | None = None, *, at: Home = home, **options: object) -> Frozen:
+    def run(
+        name: str,
+        what: str | None = None,
+        *,
+        at: Home = home,
+        allow_partial: bool = False,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Frozen:
         selections = select([topic if what is None else what])
-        return freeze(client, Store(at), name, selections, **options)  # type: ignore[arg-type]
+        how = Options(allow_partial=allow_partial)
+        return freeze(client, Store(at), name, selections, options=how, progress=progress)
 
     return run
 
@@ -407,7 +415,7 @@ def test_a_topic_that_is_made_anew_while_it_is_copied_is_an_error_and_nothing_is
 ) -> None:
     make()
     produce(broker, topic, [Sent(b"x")] * 10)
-    done = []
+    done: list[bool] = []
 
     def replace(_progress: Progress) -> None:
         if not done:

@@ -6,7 +6,7 @@ import click
 
 from mlstream.cli.context import Session
 from mlstream.cli.snapshots.options import JSON
-from mlstream.cli.snapshots.screen import print_facts, print_partitions, size_text, snapshot_json, time_text
+from mlstream.cli.snapshots.screen import content_facts, print_content, print_facts, size_text, snapshot_json, time_text
 
 
 @click.command()
@@ -25,13 +25,15 @@ def show(session: Session, name: str, as_json: bool) -> None:
     facts = [
         ("snapshot", ", ".join(found.names) or "(no name)"),
         ("id", found.id),
-        ("rows", f"{found.rows:,}"),
+        *([("rows", f"{found.rows:,}")] if found.streams else []),
+        *content_facts(found),
         ("stored", f"{size_text(found.size_bytes)} in {len(found.storage.objects):,} objects"),
     ]
     for cut in cuts[-3:]:
-        source = f"by {cut.user}@{cut.host} from {','.join(cut.source)}"
-        facts.append(("cut", f"{time_text(cut.created_at_ms)} {source}"))
+        sources = ", ".join([*cut.source, *(database.source for database in cut.databases)])
+        origin = f" from {sources}" if sources else ""
+        facts.append(("cut", f"{time_text(cut.created_at_ms)} by {cut.user}@{cut.host}{origin}, {cut.cut_ms:,} ms"))
     if len(cuts) > 3:
         facts.append(("", f"and {len(cuts) - 3} times before"))
     print_facts(session, facts)
-    print_partitions(session, found, cuts[-1] if cuts else None)
+    print_content(session, found, cuts[-1] if cuts else None)

@@ -1,0 +1,37 @@
+"""What a user asks to be frozen, as plain values: topics, files. Opens nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mlstream.errors import UsageError
+from mlstream.ranges import Position, TopicSelection, parse_position, parse_topic
+from mlstream.snapshots.files import FilePattern
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a snapshot shall hold: ranges of topics, and files."""
+
+    topics: tuple[TopicSelection, ...] = ()
+    files: tuple[FilePattern, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not (self.topics or self.files):
+            raise UsageError("there is nothing to freeze", hint="name topics, files, tables or queries")
+
+
+def select(
+    topics: Sequence[str | TopicSelection], *, start: str | Position = "earliest", stop: str | Position = "latest"
+) -> list[TopicSelection]:
+    """Topics as selections.
+
+    Raises:
+        UsageError: something that is no topic or position.
+    """
+    if isinstance(topics, str):
+        raise UsageError("topics: give a list of topics", hint='for example topics=["ticks"]')
+    first = parse_position(start) if isinstance(start, str) else start
+    last = parse_position(stop) if isinstance(stop, str) else stop
+    return [parse_topic(found, start=first, stop=last) if isinstance(found, str) else found for found in topics]

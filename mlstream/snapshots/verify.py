@@ -1,149 +1,278 @@
-"""Check a snapshot against its digests, from the manifest down to every row. Changes nothing."""
+"""Check snapshots against their digests, from the manifest down to every row, and name all that is wrong.
+
+Changes nothing.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
-import pyarrow as pa
-
-from mlstream.errors import IntegrityError
-from mlstream.snapshots.canonical import PayloadHasher, RunHasher
-from mlstream.snapshots.manifest import GROUP_ROWS, parse_content
-from mlstream.snapshots.objects import read_rows
-from mlstream.snapshots.storage import StoredCell, StoredPartition
+from mlstream.errors import IntegrityError, MlstreamError
+from mlstream.snapshots.findings import Finding
+from mlstream.snapshots.gaps import Account, account
+from mlstream.snapshots.manifest import Content, parse_content
+from mlstream.snapshots.storage import Piece, Storage, misfits, parse_storage
 from mlstream.snapshots.store import Store
+from mlstream.snapshots.verify_rows import Segment, check_segment, segments
 
 if TYPE_CHECKING:
     from mlstream.snapshots.snapshot import Snapshot
 
 _READ_BYTES = 1 << 20
+_ALL = ("the whole snapshot",)
 _HINT = "restore it from a copy of the store, or freeze the range again while the broker still has it"
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What was checked and found right. `cells` were recomputed from their rows only when it was `deep`."""
+    """What was checked, and what was found.
+
+    Attributes:
+        objects, size_bytes: whose bytes were hashed.
+        cells, rows, files, tables: what they hold; recomputed from rows only when it was `deep`.
+        findings: everything that is missing or wrong; empty when the snapshot is whole.
+        gaps: why offsets of each partition hold no record, as far as that is known.
+    """
 
     snapshot_id: str
     objects: int
     size_bytes: int
     cells: int
     rows: int
+    files: int
+    tables: int
     deep: bool
+    findings: tuple[Finding, ...]
+    gaps: tuple[Account, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is missing or wrong."""
+        return not self.findings
+
+
+@dataclass(slots=True)
+class Seen:
+    """What was checked already, so that what snapshots share is checked once."""
+
+    objects: dict[str, str | None] = field(default_factory=dict)
+    segments: dict[Segment, tuple[Finding, ...]] = field(default_factory=dict)
 
 
 def verify(snapshot: Snapshot, *, deep: bool = False, progress: Callable[[int, int], None] | None = None) -> Verified:
-    """Check a snapshot.
+    """`check`, for a caller who wants a whole snapshot or an error.
+
+    Raises:
+        IntegrityError: naming the first thing that is missing or wrong; its `findings` are all of them.
+    """
+    found = check(snapshot.store, snapshot.id, deep=deep, progress=progress)
+    if not found.ok:
+        first, more = found.findings[0], len(found.findings) - 1
+        others = f", and {more} more finding{'s' if more > 1 else ''}" if more else ""
+        raise IntegrityError(
+            first.message + others,
+            hint=_HINT,
+            findings=found.findings,
+            snapshot_id=snapshot.id,
+            object=first.name if first.kind == "object" else None,
+        )
+    return found
+
+
+def check(
+    store: Store,
+    snapshot_id: str,
+    *,
+    deep: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    seen: Seen | None = None,
+) -> Verified:
+    """Check a snapshot; whatever is wrong with it is in the answer.
 
     1. the manifest's bytes are those of the id
-    2. the storage map's cells and groups add up to the manifest's digests, all of them
-    3. every object is there and its bytes are those of its name
-    4. (deep) every cell's rows have its records digest, their offsets increase and lie inside it, and the rows in
-       groups have the payload digest
+    2. the storage map's cells, groups, tables and files add up to the manifest's digests, all of them
+    3. every object is there and its bytes are those of its name; a file is an object
+    4. (deep) every cell's rows have its records digest, their offsets increase and lie inside it, their times are
+       those that the manifest says; the rows in groups have the payload digest; tables have theirs
+    5. the gaps add up to what the cuts say
 
     Args:
         progress: called with the bytes done and the bytes in all.
-
-    Raises:
-        IntegrityError: naming the first thing that is missing or wrong.
+        seen: what earlier calls have checked; this one adds to it.
     """
-    store = snapshot.store
-    # 1. and 2.: read anew, whatever was read when the snapshot was opened
-    parse_content(store.read(store.manifest(snapshot.id)), snapshot.id)
-    snapshot.__dict__.pop("storage", None)
-    storage = snapshot.storage
-    total = storage.size_bytes * (2 if deep else 1)
-    done = 0
-
-    def tell(size: int) -> None:
-        nonlocal done
-        done += size
-        if progress is not None:
-            progress(done, total)
-
-    # 3. the objects
-    with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
-        checks = pool.map(lambda item: _check_object(store, item[0], item[1].size_bytes), storage.objects.items())
-        for size in checks:
-            tell(size)
-        # 4. every row
-        if deep:
-            for content, stream in zip(snapshot.streams, storage.streams, strict=True):
-                jobs = [(content.topic, part) for part in stream.partitions]
-                for size in pool.map(lambda job: _check_rows(snapshot, *job), jobs):
-                    tell(size)
-    cells = sum(len(part.cells) for stream in storage.streams for part in stream.partitions)
-    return Verified(snapshot.id, len(storage.objects), storage.size_bytes, cells, snapshot.rows, deep)
+    return _Check(store, snapshot_id, deep, progress, Seen() if seen is None else seen).run()
 
 
-def _check_object(store: Store, digest: str, size_bytes: int) -> int:
-    path = store.object(digest)
+class _Check:
+    """One snapshot under way."""
+
+    def __init__(
+        self,
+        store: Store,
+        snapshot_id: str,
+        deep: bool,
+        progress: Callable[[int, int], None] | None,
+        seen: Seen,
+    ) -> None:
+        self._store = store
+        self._id = snapshot_id
+        self._deep = deep
+        self._progress = progress
+        self._seen = seen
+        self._findings: list[Finding] = []
+        self._total = 0
+        self._done = 0
+
+    def run(self) -> Verified:
+        # 1. and 2.: read anew, whatever was read when the snapshot was opened
+        content = self._manifest()
+        storage = self._storage()
+        doubtful = set() if content is None or storage is None else self._add_up(content, storage)
+        content = Content(()) if content is None else content
+        storage = Storage((), {}) if storage is None else storage
+        self._total = storage.size_bytes * (2 if self._deep else 1)
+        with ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="verify") as pool:
+            # 3. the objects
+            broken = self._check_objects(pool, content, storage)
+            # 4. every row
+            if self._deep:
+                self._check_streams(pool, storage, broken, doubtful)
+        # 5. the gaps
+        gaps, faults = account(self._store, self._id, content)
+        breaks = ("the account of its gaps, no row",)
+        self._findings += [Finding("cut", fault.path, fault.problem, breaks) for fault in faults]
+        return Verified(
+            self._id,
+            objects=len(storage.objects),
+            size_bytes=storage.size_bytes,
+            cells=sum(len(part.cells) for stream in storage.streams for part in stream.partitions),
+            rows=sum(stream.rows for stream in content.streams),
+            files=len(content.files),
+            tables=len(content.tables),
+            deep=self._deep,
+            findings=tuple(self._findings),
+            gaps=gaps,
+        )
+
+    def _manifest(self) -> Content | None:
+        name = f"manifests/{self._id}.json"
+        try:
+            return parse_content(self._store.read(self._store.manifest(self._id)), self._id)
+        except MlstreamError as exc:
+            self._findings.append(Finding("manifest", name, _problem(exc, name), _ALL))
+            return None
+
+    def _storage(self) -> Storage | None:
+        name = f"storage/{self._id}.json"
+        try:
+            return parse_storage(self._store.read(self._store.storage(self._id)), self._id)
+        except MlstreamError as exc:
+            self._findings.append(Finding("storage map", name, _problem(exc, name), _ALL))
+            return None
+
+    def _add_up(self, content: Content, storage: Storage) -> set[str]:
+        """Compare the two documents; the parts of the map that are not the manifest's."""
+        doubtful = set()
+        for misfit in misfits(storage, content):
+            problem = f"{misfit.part}: {misfit.problem}" if misfit.part else misfit.problem
+            breaks = (misfit.part,) if misfit.part else _ALL
+            self._findings.append(Finding("storage map", f"storage/{self._id}.json", problem, breaks))
+            doubtful.add(misfit.part)
+        return doubtful
+
+    def _check_objects(self, pool: ThreadPoolExecutor, content: Content, storage: Storage) -> set[str]:
+        """Hash every object that was not hashed yet; the names of those that are missing or wrong."""
+        known = self._seen.objects
+        new = [name for name in storage.objects if name not in known]
+        self._tell(storage.size_bytes - sum(storage.objects[name].size_bytes for name in new))
+        problems = pool.map(lambda name: _object_problem(self._store, name, storage.objects[name].size_bytes), new)
+        for name, problem in zip(new, problems, strict=True):
+            known[name] = problem
+            self._tell(storage.objects[name].size_bytes)
+        broken = {name: problem for name in storage.objects if (problem := known[name]) is not None}
+        if broken:
+            uses = _uses(content, storage)
+            self._findings += [
+                Finding("object", name, problem, tuple(uses.get(name, ()))) for name, problem in sorted(broken.items())
+            ]
+        return set(broken)
+
+    def _check_streams(self, pool: ThreadPoolExecutor, storage: Storage, broken: set[str], doubtful: set[str]) -> None:
+        """Recompute what the rows come to, where the storage map is the manifest's."""
+        jobs = [
+            segment
+            for stream in storage.streams
+            for part in stream.partitions
+            if not doubtful & {"", stream.topic, f"{stream.topic}[{part.partition}]"}
+            for segment in segments(stream.topic, part)
+        ]
+        new = [segment for segment in jobs if segment not in self._seen.segments]
+        shares = {segment: sum(_share(piece, storage) for piece in segment.pieces) for segment in jobs}
+        self._tell(sum(shares.values()) - sum(shares[segment] for segment in new))
+        found = pool.map(lambda segment: tuple(check_segment(self._store, segment, broken)), new)
+        for segment, findings in zip(new, found, strict=True):
+            self._seen.segments[segment] = findings
+            self._tell(shares[segment])
+        # An object that several segments read is reported by each.
+        self._findings += dict.fromkeys(finding for segment in jobs for finding in self._seen.segments[segment])
+
+    def _tell(self, size_bytes: int) -> None:
+        self._done += size_bytes
+        if self._progress is not None:
+            self._progress(self._done, self._total)
+
+
+def _object_problem(store: Store, digest: str, size_bytes: int) -> str | None:
+    """What is wrong with an object; None when it is there and has the bytes of its name."""
     found = hashlib.sha256()
     size = 0
     try:
-        with path.open("rb", buffering=0) as file:
+        with store.obtain(digest).open("rb", buffering=0) as file:
             while block := file.read(_READ_BYTES):
                 found.update(block)
                 size += len(block)
-    except FileNotFoundError:
-        raise IntegrityError(f"object {digest}: it is missing", hint=_HINT, object=digest) from None
     except OSError as exc:
-        raise IntegrityError(f"object {digest}: it cannot be read: {exc.strerror}", hint=_HINT, object=digest) from exc
-    if found.hexdigest() != digest:
-        changed = "its bytes have changed" if size == size_bytes else f"it has {size} bytes instead of {size_bytes}"
-        raise IntegrityError(f"object {digest}: {changed}", hint=_HINT, object=digest)
-    return size
+        return f"it cannot be read: {exc.strerror or exc}"
+    except MlstreamError as exc:
+        return _problem(exc, f"object {digest}")
+    if found.hexdigest() == digest:
+        # A digest that is right of a size that is wrong: the storage map lies.
+        return None if size == size_bytes else f"it has {size} bytes, and the storage map says {size_bytes}"
+    return "its bytes have changed" if size == size_bytes else f"it has {size} bytes instead of {size_bytes}"
 
 
-def _check_rows(snapshot: Snapshot, topic: str, part: StoredPartition) -> int:
-    groups: list[bytes] = []
-    group = PayloadHasher()
-    size = 0
-    for found in part.cells:
-        where = f"{topic}[{part.partition}] cell {found.cell.number}"
-        hasher = RunHasher()
-        before = found.cell.start - 1
-        for rows in _rows_of(snapshot.store, found):
-            offsets = rows.column("offset").to_numpy()
-            inside = before < offsets[0] and offsets[-1] < found.cell.stop
-            if not inside or not bool(np.all(np.diff(offsets) > 0)):
-                raise IntegrityError(f"{where}: its offsets do not increase, or lie outside of it", hint=_HINT)
-            before = int(offsets[-1])
-            hasher.update(rows)
-            while len(rows) > 0:
-                now = rows.slice(0, GROUP_ROWS - group.rows)
-                rows = rows.slice(len(now))
-                group.update(now)
-                if group.rows == GROUP_ROWS:
-                    groups.append(group.digest())
-                    group = PayloadHasher()
-        if hasher.rows != found.cell.rows or hasher.digest().records != found.cell.records:
-            raise IntegrityError(
-                f"{where}: its rows are not those of its digest",
-                hint=_HINT,
-                topic=topic,
-                partition=part.partition,
-                cell=found.cell.number,
-            )
-        size += sum(
-            snapshot.storage.objects[piece.object].size_bytes
-            * piece.rows
-            // max(snapshot.storage.objects[piece.object].rows, 1)
-            for piece in found.pieces
-        )
-    if group.rows:
-        groups.append(group.digest())
-    if tuple(groups) != part.groups:
-        raise IntegrityError(f"{topic}[{part.partition}]: its rows are not those of its payload digest", hint=_HINT)
-    return size
+def _uses(content: Content, storage: Storage) -> dict[str, list[str]]:
+    """Object → the parts of the snapshot that need it: ranges of offsets, tables, files."""
+    uses: dict[str, list[str]] = {}
+    for stream in storage.streams:
+        for part in stream.partitions:
+            spans: dict[str, list[tuple[int, int]]] = {}
+            for found in part.cells:
+                for name in {piece.object for piece in found.pieces}:
+                    mine = spans.setdefault(name, [])
+                    start = mine.pop()[0] if mine and mine[-1][1] == found.cell.start else found.cell.start
+                    mine.append((start, found.cell.stop))
+            for name, mine in spans.items():
+                where = f"{stream.topic}[{part.partition}] offsets"
+                uses.setdefault(name, []).extend(f"{where} {start} to {stop}" for start, stop in mine)
+    for table in storage.tables:
+        for name in {piece.object for piece in table.pieces}:
+            uses.setdefault(name, []).append(f"table {table.name}")
+    for file in content.files:
+        uses.setdefault(file.sha256, []).append(f"file {file.path}")
+    return uses
 
 
-def _rows_of(store: Store, found: StoredCell) -> Iterator[pa.RecordBatch]:
-    for piece in found.pieces:
-        yield from read_rows(store.object(piece.object), piece.row, piece.rows)
+def _share(piece: Piece, storage: Storage) -> int:
+    """How many of its object's bytes a piece takes, about."""
+    known = storage.objects[piece.object]
+    return known.size_bytes * piece.rows // max(known.rows, 1)
+
+
+def _problem(exc: MlstreamError, name: str) -> str:
+    return exc.message.removeprefix(f"{name}: ")

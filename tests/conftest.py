@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mlstream.home import Home
     from tests.broker.sasl_broker import SaslBroker
     from tests.databases.postgres_server import Postgres
+    from tests.snapshots.s3_server import S3Server
 
 
 @pytest.fixture(scope="session")
@@ -88,6 +89,23 @@ def postgres(postgres_server: str) -> Iterator[Postgres]:
 
     with fresh_database(postgres_server) as database:
         yield database
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A running S3 server."""
+    from tests.snapshots.s3_server import running_s3
+
+    with running_s3(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of an empty folder of a bucket, with the environment that finds and opens it."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://mlstream-tests/{secrets.token_hex(6)}"
 
 
 @pytest.fixture

@@ -1,0 +1,123 @@
+"""What must hold of a snapshot that comes from elsewhere, beyond its digests. Decides; fetches and keeps nothing.
+
+A digest proves that bytes are those that somebody made; not that mlstream made them. The manifest's parser and
+`check_storage` refuse what does not add up (paths that escape, rows that no object has), `verify` recomputes every
+row's digest; here is refused what they need not care about: names that would mislead a terminal, objects that nothing
+uses, sizes that lie, Parquet files that are something else than they should be.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mlstream.errors import IntegrityError, StoreError
+from mlstream.snapshots.cuts import parse_cut
+from mlstream.snapshots.manifest import Content
+from mlstream.snapshots.objects import OBJECT_SCHEMA
+from mlstream.snapshots.storage import Storage, StoredObject
+
+_HINT = "it was not made by mlstream; do not use it"
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+_CLUSTER = re.compile(r"[ -~]{0,249}")
+_MOST_ROWS = 1 << 31
+_MOST_FOOTER_BYTES = 64 << 20
+_MOST_GROUP_BYTES = 2 << 30  # a row group is closed at 32 MiB of rows, and one record may be large
+_SPARE_BYTES = 64 << 20
+
+
+def check_documents(content: Content, storage: Storage, *, where: str) -> None:
+    """Check what a manifest and its storage map say, before anything is fetched.
+
+    Raises:
+        IntegrityError: naming what no snapshot says.
+    """
+    for stream in content.streams:
+        if _TOPIC.fullmatch(stream.topic) is None or stream.topic in (".", ".."):
+            raise IntegrityError(f"{where}: {stream.topic[:80]!r} is no name of a topic", hint=_HINT)
+        for text in (stream.cluster_id, stream.topic_id):
+            if _CLUSTER.fullmatch(text) is None:
+                raise IntegrityError(f"{where}: {text[:80]!r} is no id of a cluster or topic", hint=_HINT)
+    for table in content.tables:
+        for text in (table.name, *(column.name for column in table.columns)):
+            if not text or any(ord(sign) < 32 or ord(sign) == 127 for sign in text):
+                raise IntegrityError(f"{where}: {text[:80]!r} is no name of a table or column", hint=_HINT)
+    used = uses(content, storage)
+    for digest, found in storage.objects.items():
+        if digest not in used:
+            raise IntegrityError(f"{where}: it lists object {digest}, which nothing in it uses", hint=_HINT)
+        if found.size_bytes < 0 or not 0 <= found.rows <= _MOST_ROWS:
+            raise IntegrityError(
+                f"{where}: object {digest} of {found.size_bytes} bytes and {found.rows} rows", hint=_HINT
+            )
+
+
+def uses(content: Content, storage: Storage) -> dict[str, str]:
+    """Object → what it is used for: "stream", "table" or "file"; Parquet comes before file."""
+    found = {file.sha256: "file" for file in content.files}
+    found |= {piece.object: "table" for table in storage.tables for piece in table.pieces}
+    cells = (cell for stream in storage.streams for part in stream.partitions for cell in part.cells)
+    return found | {piece.object: "stream" for cell in cells for piece in cell.pieces}
+
+
+def check_cut(data: bytes, *, where: str) -> None:
+    """Check that the bytes are a cut, and one that can be shown on a terminal.
+
+    Raises:
+        IntegrityError: when they are not.
+    """
+    cut = parse_cut(data, where)
+    for text in (cut.name, cut.user, cut.host, *cut.source):
+        if any(ord(sign) < 32 or ord(sign) == 127 for sign in text):
+            raise IntegrityError(f"{where}: it holds control characters", hint=_HINT)
+
+
+def check_room(sizes: Mapping[str, int], folder: Path, *, where: str) -> None:
+    """Check that the disk has room for these objects.
+
+    Raises:
+        StoreError: when it has not.
+    """
+    needed = sum(sizes.values())
+    free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
+    if needed + _SPARE_BYTES > free:
+        raise StoreError(
+            f"{where}: it says that its objects take {needed:,} bytes, and {folder} has {free:,} free",
+            hint="free some space, or choose another home with --home",
+        )
+
+
+def check_parquet(path: Path, known: StoredObject, *, use: str, where: str) -> None:
+    """Check the footer of an object that came: its rows, its columns, and what it would take in memory.
+
+    Args:
+        use: "stream", "table" or "file"; a file may hold anything.
+
+    Raises:
+        IntegrityError: when it is not what the storage map says.
+    """
+    if use == "file":
+        return
+    try:
+        with pq.ParquetFile(
+            path,
+            thrift_string_size_limit=_MOST_FOOTER_BYTES,
+            thrift_container_size_limit=_MOST_FOOTER_BYTES >> 4,
+        ) as file:
+            metadata, schema = file.metadata, file.schema_arrow
+    except (OSError, pa.ArrowException) as exc:
+        raise IntegrityError(f"{where}: object {path.name}: it is no Parquet file: {exc}", hint=_HINT) from exc
+    if metadata.num_rows != known.rows:
+        raise IntegrityError(
+            f"{where}: object {path.name}: it has {metadata.num_rows} rows instead of {known.rows}", hint=_HINT
+        )
+    if use == "stream" and schema.names != OBJECT_SCHEMA.names:
+        raise IntegrityError(f"{where}: object {path.name}: its columns are not those of records", hint=_HINT)
+    groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
+    if any(not 0 <= group.total_byte_size <= _MOST_GROUP_BYTES for group in groups):
+        raise IntegrityError(f"{where}: object {path.name}: it would take too much memory", hint=_HINT)

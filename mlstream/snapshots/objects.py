@@ -38,7 +38,7 @@ class ObjectWriter:
     def __init__(self, folder: Path, partition: int) -> None:
         self._folder = folder
         self._partition = partition
-        self._file: _HashedFile | None = None
+        self._file: HashedFile | None = None
         self._parquet: pq.ParquetWriter | None = None
         self.rows = 0
 
@@ -51,7 +51,7 @@ class ObjectWriter:
         table = pa.Table.from_batches(batches, schema=SCHEMA)
         try:
             if self._parquet is None:
-                self._file = _HashedFile(self._folder / secrets.token_hex(8))
+                self._file = HashedFile(self._folder / secrets.token_hex(8))
                 self._parquet = _open_parquet(self._file, table)
             constant = pa.repeat(pa.scalar(self._partition, pa.int32()), len(table))
             self._parquet.write_table(table.add_column(0, PARTITION, constant), row_group_size=max(len(table), 1))
@@ -138,7 +138,7 @@ def _as_schema(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def _open_parquet(file: _HashedFile, first: pa.Table) -> pq.ParquetWriter:
+def _open_parquet(file: HashedFile, first: pa.Table) -> pq.ParquetWriter:
     dictionary = ["partition", "timestamp_type", "headers.list.element.key"]
     if _repeats(first.column("key")):
         dictionary.append("key")
@@ -160,7 +160,7 @@ def _repeats(keys: pa.ChunkedArray) -> bool:
     return bool(pc.count_distinct(sample, mode="all").as_py() * 2 < len(sample))
 
 
-class _HashedFile:
+class HashedFile:
     """A file for pyarrow to write into, that hashes and counts what passes. Not a buffer: each call is a write."""
 
     def __init__(self, path: Path) -> None:

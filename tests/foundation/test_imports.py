@@ -44,6 +44,7 @@ BOUNDARIES = {
     "adbc_driver_postgresql": {"databases"},
     "sqlite3": {"databases", "reporting"},
     "fsspec": {"snapshots"},
+    "obstore": {"snapshots"},
     "fastavro": {"decoding"},
     "numba": {"wire", "decoding", "snapshots"},
     "mlflow": {"reporting"},

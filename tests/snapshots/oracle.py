@@ -95,6 +95,9 @@ def recomputed_id(home: Path, snapshot_id: str) -> str:
             part["timestamp_type"] = (
                 "mixed" if len(types) > 1 else {0: "CreateTime", 1: "LogAppendTime"}[types.pop()] if types else None
             )
+    for file in document["files"]:
+        data = (home / "objects" / file["sha256"][:2] / file["sha256"]).read_bytes()
+        file["sha256"], file["size_bytes"] = hashlib.sha256(data).hexdigest(), str(len(data))
     # RFC 8785 for what a manifest holds: ASCII keys, and no numbers but small integers.
     canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()

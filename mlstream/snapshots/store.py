@@ -289,7 +289,8 @@ class Store:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
             lock.release()
-            (root / f"{folder.name}.lock").unlink(missing_ok=True)
+            with suppress(OSError):  # a disk that fails just now: it is removed with the next one's leftovers
+                (root / f"{folder.name}.lock").unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ from mlstream.snapshots.restore_record import (
 )
 from mlstream.snapshots.restore_target import prepare
 from mlstream.snapshots.store import Store
-from mlstream.snapshots.stored_rows import held, stored_rows
+from mlstream.snapshots.stored_rows import stored_rows
 from mlstream.streams.write import StreamWriter, check_codec
 from mlstream.wire.columns import Longs
 
@@ -99,7 +99,11 @@ def restore(
     began = time.monotonic()
     place = place_of(store, snapshot.id, (stream.cluster_id, stream.topic), (client.cluster_id, topic))
     # 1. hold the target's name, and the snapshot's files
-    with _claim(store, client.cluster_id, topic), store.staging() as staged, held(snapshot, f"restoring to {topic}"):
+    with (
+        _claim(store, client.cluster_id, topic),
+        store.staging() as staged,
+        store.in_use(snapshot.id, f"restoring it to {topic}"),
+    ):
         # 2. look at the target
         target, first = prepare(client, snapshot, stream, topic, partitions=partitions, earlier=read_record(place))
         # 3. keep a record of what is begun

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from mlstream.errors import StoreError
 from mlstream.snapshots.objects import read_rows
 
 if TYPE_CHECKING:
@@ -42,15 +40,3 @@ def stored_rows(
         if first < last:
             path = snapshot.store.obtain(piece.object)
             yield from read_rows(path, piece.row + first, last - first, columns=columns)
-
-
-@contextmanager
-def held(snapshot: Snapshot, purpose: str) -> Iterator[None]:
-    """Keep a snapshot's files from being collected as garbage while they are read.
-
-    A store that cannot be written is read without: nothing that shares its disk in the same way can collect there.
-    """
-    with ExitStack() as stack:
-        with suppress(StoreError):
-            stack.enter_context(snapshot.store.lease(purpose)).hold(snapshots=[snapshot.id])
-        yield

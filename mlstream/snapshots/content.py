@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from mlstream.errors import UsageError
+from mlstream.naming import check_table_name
+
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _MOST_PATH_BYTES = 4096
 
@@ -34,7 +37,7 @@ class FileContent:
         Raises:
             ValueError: a path that leads elsewhere, a size or a digest that is none.
         """
-        size = int(found["size_bytes"])
+        size = check_int64(found["size_bytes"])
         if size < 0:
             raise ValueError(f"file {found['path']!r}: size {size}")
         return cls(check_path(found["path"]), size, check_digest(found["sha256"]))
@@ -83,13 +86,17 @@ class TableContent:
         """From the manifest.
 
         Raises:
-            ValueError: a count or a digest that is none.
+            ValueError: a name that no table may have, a count or a digest that is none.
         """
-        rows = int(found["rows"])
+        try:
+            name = check_table_name(str(found["name"]))
+        except UsageError as exc:
+            raise ValueError(exc.message) from None
+        rows = check_int64(found["rows"])
         if rows < 0:
             raise ValueError(f"table {found['name']!r}: {rows} rows")
         return cls(
-            str(found["name"]),
+            name,
             None if found["query"] is None else str(found["query"]),
             tuple(TableColumn(str(column["name"]), str(column["type"])) for column in found["columns"]),
             tuple(map(str, found["primary_key"])),
@@ -138,7 +145,7 @@ class SchemaContent:
     def of(cls, found: dict[str, Any]) -> SchemaContent:
         """From the manifest."""
         return cls(
-            int(found["id"]),
+            check_int64(found["id"]),
             str(found["type"]),
             str(found["text"]),
             tuple(SchemaReference(str(each["name"]), str(each["text"])) for each in found["references"]),
@@ -172,3 +179,14 @@ def check_digest(text: object) -> str:
     if not isinstance(text, str) or _DIGEST.fullmatch(text) is None:
         raise ValueError(f"{text!r} is no SHA-256 in hex")
     return text
+
+
+def check_int64(text: object) -> int:
+    """An int64 as JSON carries it: a decimal string.
+
+    Raises:
+        ValueError: when it is none.
+    """
+    if not isinstance(text, str) or len(text) > 20 or not -(1 << 63) <= (number := int(text)) < 1 << 63:
+        raise ValueError(f"{str(text)[:40]!r} is no 64-bit integer in a string")
+    return number

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-import numba
 import numpy as np
+
+from mlstream.wire.compiled import compiled
 
 Bytes: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.uint8]]"
 Flags: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.bool_]]"
@@ -24,11 +25,9 @@ NEGATIVE, ZERO, POSITIVE = 0, 1, 2
 DECIMAL_BYTES = 42  # the most that a decimal takes: marker, sign, exponent, 38 digits, end
 _EXPONENT = 128
 
-_compiled = numba.njit(nogil=True, cache=True)
-
 
 # Indices are unsigned wherever a loop copies bytes: see canonical.py.
-@_compiled  # type: ignore[untyped-decorator]
+@compiled
 def write_words(words: Words, nulls: Flags, starts: Longs, out: Bytes) -> None:
     """Numbers of 64 bits each, in big-endian order: `words[row]` of each row."""
     at = np.uint64(0)
@@ -49,7 +48,7 @@ def write_words(words: Words, nulls: Flags, starts: Longs, out: Bytes) -> None:
     starts[words.shape[0]] = at
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@compiled
 def count_zeros(offsets: Longs, data: Bytes) -> int:
     """How many zero bytes there are, each of which is written as two."""
     found = 0
@@ -59,7 +58,7 @@ def count_zeros(offsets: Longs, data: Bytes) -> int:
     return found
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@compiled
 def write_bytes(offsets: Longs, data: Bytes, nulls: Flags, starts: Longs, out: Bytes) -> None:
     """Texts and binaries: a zero byte is followed by ESCAPE, the value by END."""
     at = np.uint64(0)
@@ -83,9 +82,9 @@ def write_bytes(offsets: Longs, data: Bytes, nulls: Flags, starts: Longs, out: B
     starts[nulls.size] = at
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@compiled
 def write_decimals(words: Words, scale: int, nulls: Flags, starts: Longs, out: Bytes) -> None:
-    """Decimals of 128 bits (`words[row]`: low half, high half, two's complement) with `scale` digits after the point."""
+    """Decimals of 128 bits (`words[row]`: low half, high half; two's complement), `scale` digits after the point."""
     digits = np.empty(40, np.uint8)
     limbs = np.empty(4, np.uint64)
     at = np.uint64(0)
@@ -122,7 +121,7 @@ def write_decimals(words: Words, scale: int, nulls: Flags, starts: Longs, out: B
     starts[words.shape[0]] = at
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@compiled
 def _digits_of(low: np.uint64, high: np.uint64, limbs: Longs, digits: Bytes) -> int:
     """The decimal digits of an unsigned number of 128 bits, the least first; how many."""
     count = 0
@@ -149,7 +148,7 @@ def _digits_of(low: np.uint64, high: np.uint64, limbs: Longs, digits: Bytes) -> 
     return count
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@compiled
 def write_lists(offsets: Longs, nulls: Flags, item_starts: Longs, items: Bytes, starts: Longs, out: Bytes) -> None:
     """Lists: their items as they are encoded already, one after another, then END."""
     at = np.uint64(0)
@@ -169,7 +168,7 @@ def write_lists(offsets: Longs, nulls: Flags, item_starts: Longs, items: Bytes, 
     starts[nulls.size] = at
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@compiled
 def append(starts: Longs, data: Bytes, ends: Longs, out: Bytes) -> None:
     """Put each row's bytes of one column behind what `out` has of the row already; `ends` moves along."""
     for row in range(ends.size):

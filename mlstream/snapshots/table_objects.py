@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -58,7 +59,7 @@ class TableWriter:
         Raises:
             StoreError: when the disk is full or cannot be written.
         """
-        if self._waiting or not self.pieces and self._parquet is None:
+        if self._waiting or (not self.pieces and self._parquet is None):
             self._flush()
         if self._parquet is not None:
             self._finish()
@@ -67,7 +68,8 @@ class TableWriter:
         """Remove what was written."""
         self._waiting.clear()
         if self._parquet is not None and self._file is not None:
-            self._parquet.close()
+            with suppress(OSError):  # what cannot be written is not wanted either
+                self._parquet.close()
             self._file.close()
             self._file.path.unlink(missing_ok=True)
             self._parquet = self._file = None

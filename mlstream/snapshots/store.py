@@ -127,15 +127,15 @@ class Store:
 
     def refs(self) -> dict[str, str]:
         """Every name and the id that it stands for, sorted by name."""
-        folder = self.path / "refs"
-        if not folder.is_dir():
-            return {}
         found = {}
-        for path in sorted(folder.iterdir()):
-            if path.is_file():
-                with suppress(UnknownSnapshot):  # removed since it was listed
-                    found[path.name] = self.id_of(path.name)
+        for name in self.names():
+            with suppress(UnknownSnapshot):  # removed since it was listed
+                found[name] = self.id_of(name)
         return found
+
+    def names(self) -> list[str]:
+        """Every name, sorted; what one stands for, and whether it stands for anything, is `id_of`'s to say."""
+        return sorted(path.name for path in (self.path / "refs").glob("*") if path.is_file())
 
     def id_of(self, name: str) -> str:
         """The id that a name stands for.

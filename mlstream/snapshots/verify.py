@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mlstream.errors import IntegrityError, MlstreamError
+from mlstream.errors import IntegrityError, MlstreamError, UnknownSnapshot
 from mlstream.snapshots.findings import Finding
 from mlstream.snapshots.gaps import Account, account
 from mlstream.snapshots.manifest import Content, parse_content
@@ -276,3 +276,22 @@ def _share(piece: Piece, storage: Storage) -> int:
 
 def _problem(exc: MlstreamError, name: str) -> str:
     return exc.message.removeprefix(f"{name}: ")
+
+
+def check_names(store: Store) -> list[Finding]:
+    """Names that hold no id, or stand for a snapshot whose manifest is not there."""
+    findings = []
+    there = set(store.ids())
+    for known in store.names():
+        name = f"refs/{known}"
+        try:
+            snapshot_id = store.id_of(known)
+        except UnknownSnapshot:
+            continue  # removed since it was listed
+        except MlstreamError as exc:
+            findings.append(Finding("name", name, _problem(exc, name), (known,)))
+            continue
+        if snapshot_id not in there:
+            problem = f"it stands for {snapshot_id}, and manifests/{snapshot_id}.json is missing"
+            findings.append(Finding("name", name, problem, (known,)))
+    return findings

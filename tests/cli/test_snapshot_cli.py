@@ -214,13 +214,16 @@ def test_verify_says_ok_or_names_the_damage(bare_cli: Call, home: Home, options:
     made = make_snapshot(home, "one", {"ticks": {0: plain(100)}})
     good = bare_cli("snapshot", "verify", "one", *options)
     assert good.exit_code == 0
-    assert good.stdout.startswith("ok: 1 objects")
+    assert good.stdout.startswith("ok: one: 1 object, ")
     assert bare_cli("snapshot", "verify", "one", *options, "--json").json["ok"] is True
     (name,) = made.storage.objects
     made.store.object(name).unlink()
     bad = bare_cli("snapshot", "verify", "one", *options)
-    assert (bad.exit_code, bad.stdout) == (1, "")
-    assert f"object {name}: it is missing" in bad.stderr
+    assert bad.exit_code == 1
+    assert bad.stdout.startswith("damaged: one: ")
+    assert f"object {name}: it is missing" in bad.stdout
+    assert "breaks ticks[0] offsets 0 to 100" in bad.stdout
+    assert "error: snapshot one: it is not whole" in bad.stderr
     assert "fix: restore it" in bad.stderr
 
 

@@ -1,0 +1,230 @@
+"""gc: deletes what nothing refers to, says why everything else stays, and refuses when it cannot tell."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlstream.config import DecodeConfig
+from mlstream.errors import StoreError, UnknownSnapshot
+from mlstream.home import Home
+from mlstream.snapshots.gc import collect_garbage, find_garbage
+from mlstream.snapshots.index import Holding, holdings, remember
+from mlstream.snapshots.snapshot import Snapshot, list_snapshots, open_snapshot
+from mlstream.snapshots.store import Store
+from tests.snapshots.making import columns, make_snapshot, plain, values
+
+Call = Callable[..., Any]
+
+
+def files(home: Home) -> dict[str, bytes]:
+    """Every file of the store that is not a lock."""
+    found = (path for path in home.path.rglob("*") if path.is_file() and path.suffix != ".lock")
+    return {str(path.relative_to(home.path)): path.read_bytes() for path in found}
+
+
+def of(snapshot: Snapshot) -> set[str]:
+    """The files that make up a snapshot, without its names."""
+    store = snapshot.store
+    paths = [
+        store.manifest(snapshot.id),
+        store.storage(snapshot.id),
+        *store.cuts(snapshot.id),
+        *map(store.object, snapshot.storage.objects),
+    ]
+    return {str(path.relative_to(store.path)) for path in paths}
+
+
+def record(folder: Path, name: str, content: object) -> Path:
+    """A record of a run or a comparison."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(content, indent=2))
+    return path
+
+
+@pytest.fixture
+def named(home: Home) -> Snapshot:
+    """A snapshot of `ticks` and `quotes` that is called named."""
+    return make_snapshot(home, "named", {"ticks": {0: plain(10)}, "quotes": {0: plain(30)}})
+
+
+@pytest.fixture
+def nameless(home: Home) -> Snapshot:
+    """A snapshot that was called old; its `ticks` are those of `named`, its `quotes` are its own."""
+    made = make_snapshot(home, "old", {"ticks": {0: plain(10)}, "quotes": {0: plain(40)}})
+    (home.path / "refs" / "old").unlink()
+    return made
+
+
+def test_without_yes_gc_says_what_it_would_delete_and_why_the_rest_stays(
+    bare_cli: Call, home: Home, named: Snapshot, nameless: Snapshot
+) -> None:
+    before = files(home)
+    said = bare_cli("snapshot", "gc")
+    assert said.exit_code == 0
+    assert said.stdout.splitlines()[0] == f"delete   {nameless.id[:12]}  was old, 50 rows"
+    assert f"{named.id[:12]}  name named" in said.stdout
+    assert max(map(len, said.stdout.splitlines())) <= 80
+    assert "nothing was deleted: add --yes" in said.stderr
+    found = bare_cli("snapshot", "gc", "--json").json
+    assert found["deleted"] is False
+    assert found["snapshots"] == [
+        {"id": nameless.id, "names": ["old"], "topics": ["quotes", "ticks"], "rows": 50},
+    ]
+    assert found["stays"] == [{"id": named.id, "why": ["name named"]}]
+    own = set(nameless.storage.objects) - set(named.storage.objects)
+    assert (found["objects"], len(own)) == (1, 1)
+    assert found["size_bytes"] == sum(nameless.storage.objects[digest].size_bytes for digest in own)
+    assert files(home) == before
+
+
+def test_gc_deletes_exactly_what_nothing_refers_to(
+    bare_cli: Call, home: Home, named: Snapshot, nameless: Snapshot
+) -> None:
+    before, gone = files(home), of(nameless) - of(named)
+    said = bare_cli("snapshot", "gc", "--yes")
+    assert said.stdout.startswith(f"deleted  {nameless.id[:12]}")
+    after = files(home)
+    assert set(before) - set(after) == gone
+    assert all(before[path] == data for path, data in after.items())
+    assert list_snapshots(home) == [named]
+    assert named.verify(deep=True).rows == 40
+    assert bare_cli("snapshot", "gc", "--yes").stdout.startswith("there is nothing to delete")
+
+
+@pytest.mark.parametrize("kind", ["runs", "comparisons"])
+def test_a_record_that_mentions_a_snapshot_anywhere_keeps_it(
+    bare_cli: Call, home: Home, named: Snapshot, nameless: Snapshot, kind: str
+) -> None:
+    content = {"versions": [{"name": "v1", "inputs": [f"snapshot:{nameless.id}"]}], "other": "cd" * 32}
+    path = record(home.path / kind, "ab" * 32, content)
+    bare_cli("snapshot", "gc", "--yes")
+    assert nameless.verify(deep=True).rows == 50
+    stays = bare_cli("snapshot", "gc", "--json").json["stays"]
+    assert {"id": nameless.id, "why": [f"{kind[:-1]} abababababab"]} in stays
+    path.unlink()
+    assert [each["id"] for each in bare_cli("snapshot", "gc", "--yes", "--json").json["snapshots"]] == [nameless.id]
+
+
+@pytest.mark.parametrize("kind", ["runs", "comparisons"])
+def test_a_record_that_cannot_be_read_stops_gc(bare_cli: Call, home: Home, nameless: Snapshot, kind: str) -> None:
+    path = record(home.path / kind, "ab" * 32, {})
+    path.write_text('{"snapshot_id": "ab')
+    before = files(home)
+    refused = bare_cli("snapshot", "gc", "--yes")
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert f"the record of this {kind[:-1]} is damaged" in refused.stderr
+    assert path.name in refused.stderr.replace("\n", "")
+    assert files(home) == before
+
+
+def test_a_kept_snapshot_stays_until_its_time_is_over(bare_cli: Call, home: Home, nameless: Snapshot) -> None:
+    bare_cli("snapshot", "keep", nameless.id, "--for", "1h")
+    (stays,) = bare_cli("snapshot", "gc", "--yes", "--json").json["stays"]
+    assert stays["id"] == nameless.id
+    assert stays["why"][0].startswith("kept until 20")
+    (path,) = (home.path / "keeps").iterdir()
+    path.rename(path.with_name(f"{nameless.id}-{time.time_ns() // 1_000_000 - 1}.json"))  # an hour later
+    bare_cli("snapshot", "gc", "--yes")
+    assert [path for path in files(home) if nameless.id in path] == []
+
+
+def test_a_storage_map_that_is_needed_and_damaged_stops_gc(
+    bare_cli: Call, home: Home, named: Snapshot, nameless: Snapshot
+) -> None:
+    path = named.store.storage(named.id)
+    path.write_bytes(path.read_bytes()[:-20])
+    before = files(home)
+    refused = bare_cli("snapshot", "gc", "--yes")
+    assert refused.exit_code == 1
+    assert f"storage/{named.id}.json cannot be read" in refused.stderr.replace("\n", "")
+    assert "name named" in refused.stderr
+    assert files(home) == before
+    bare_cli("snapshot", "rm", "named")
+    assert bare_cli("snapshot", "gc", "--yes").exit_code == 0
+    assert list_snapshots(home) == []
+
+
+def test_a_name_that_holds_no_id_stops_gc(bare_cli: Call, home: Home, named: Snapshot, nameless: Snapshot) -> None:
+    (home.path / "refs" / "named").write_text("garbage")
+    before = files(home)
+    assert "refs/named: it holds no id" in bare_cli("snapshot", "gc", "--yes").stderr
+    assert files(home) == before
+
+
+def test_what_a_killed_publish_left_is_deleted(home: Home, named: Snapshot) -> None:
+    store, wanted = named.store, files(home)
+    strange = "ef" * 32
+    store.object(strange).parent.mkdir(parents=True)
+    store.object(strange).write_bytes(b"an object of no snapshot")
+    store.storage(strange).write_text("half a snapshot")
+    (home.path / "cuts" / f"{strange}-20240101T000000-abcdef.json").write_text("{}")
+    (home.path / "tmp" / "0123456789abcdef").mkdir()
+    (home.path / "tmp" / "0123456789abcdef" / "work").write_text("never finished")
+    (home.path / "leases" / "0123456789abcdef.json").write_text(json.dumps({"snapshots": [strange]}))
+    found = collect_garbage(store)
+    assert (len(found.objects), len(found.documents), len(found.leftovers)) == (1, 2, 1)
+    assert files(home) == wanted
+    assert find_garbage(store).empty
+
+
+def test_views_and_index_entries_go_with_the_records_that_they_are_of(home: Home) -> None:
+    decode, raw = DecodeConfig(format="json"), DecodeConfig(format="raw")
+    here = make_snapshot(home, "here", {"t": {0: columns(values([b'{"a":1}'] * 5))}})
+    same = make_snapshot(home, "same", {"t": {0: columns(values([b'{"a":1}'] * 5))}, "u": {0: plain(9)}})
+    gone = make_snapshot(home, "gone", {"t": {0: columns(values([b'{"a":2}'] * 5))}})
+    store = here.store
+    kept_view, lost_view = here.view("t", decode), gone.view("t", decode)
+    shared_view = same.view("t", raw)
+    with store.staging() as staged:
+        for made in (here, same, gone):
+            remember(store, "c", "i", 0, Holding(made.id, 0, 4, 0), staged=staged)
+        remember(store, "c", "other", 0, Holding(gone.id, 0, 4, 0), staged=staged)
+    for name in ("same", "gone"):
+        store.ref(name).unlink()
+    found = collect_garbage(store)
+    assert [path.name for path in found.views] == [lost_view.digest]
+    assert {path.name for path in store.views.iterdir()} == {kept_view.digest, shared_view.digest}
+    assert [holding.snapshot_id for holding in holdings(store, "c", "i", 0)] == [here.id]
+    assert not (store.index / "streams" / "c" / "other").exists()
+    assert here.scan("t", decode).collect()["a"].to_list() == [1] * 5
+
+
+def test_work_in_progress_and_what_is_held_stay(home: Home, named: Snapshot, nameless: Snapshot) -> None:
+    store = Store(home)
+    with store.staging() as staged, store.in_use(nameless.id, "reading"):
+        (staged / "work").write_text("in progress")
+        found = collect_garbage(store)
+        assert (staged / "work").exists()
+        assert found.empty
+        (why,) = next(each.why for each in found.stays if each.snapshot_id == nameless.id)
+        assert why.startswith("in use: reading (pid ")
+    assert nameless.verify(deep=True).rows == 50
+    assert [gone.snapshot_id for gone in collect_garbage(store).snapshots] == [nameless.id]
+    assert [path.name for path in (home.path / "leases").iterdir()] == ["gate.lock"]
+
+
+def test_a_snapshot_that_is_not_there_any_more_cannot_be_held(home: Home, named: Snapshot, nameless: Snapshot) -> None:
+    store = Store(home)
+    collect_garbage(store)
+    gone = pytest.raises(UnknownSnapshot, match=f"snapshot {nameless.id[:12]} was deleted just now")
+    with gone, store.in_use(nameless.id, "reading"):
+        pass
+
+
+def test_the_same_content_can_be_frozen_again_after_gc(home: Home, named: Snapshot, nameless: Snapshot) -> None:
+    collect_garbage(named.store)
+    again = make_snapshot(home, "again", {"ticks": {0: plain(10)}, "quotes": {0: plain(40)}})
+    assert again == nameless
+    assert open_snapshot("again", home=home).verify(deep=True).rows == 50
+
+
+def test_gc_of_a_store_at_a_url_is_refused(home: Home) -> None:
+    with pytest.raises(StoreError, match="s3://bucket/store: gc works in a store that is a folder"):
+        find_garbage(Store(Home(home.path, "s3://bucket/store")))

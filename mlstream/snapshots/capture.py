@@ -1,11 +1,12 @@
-"""Freeze topics and files together: the public `snapshot`, and the steps that it takes. Prints nothing.
+"""Freeze topics, files and tables together: the public `snapshot`, and the steps that it takes. Prints nothing.
 
 1. claim the name
-2. the cut: list the files, then fix the topics' ranges, their ids and what the broker keeps
-3. refuse a name that stands for something else, before anything is copied
-4. copy the files that the store lacks
-5. plan what the store has of the topics already, under a lease
-6. copy the rest into a staging folder
+2. the cut: list the files; open the databases, which fixes what they show; then fix the topics' ranges, their ids and
+   what the broker keeps
+3. refuse a name that stands for other ranges, files or tables, before anything is read
+4. read the tables, and let go of the databases
+5. read the files, and copy those that the store lacks; refuse a name that stands for other contents
+6. plan what the store has of the topics already, and copy the rest into the staging folder
 7. look up the schemas that the records name
 8. ask again: the same topics, and nothing expired unseen
 9. publish: objects, storage map, cut, manifest, name; then the index
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from mlstream.broker.client import Client
 from mlstream.broker.connection import Connection, find_connection
+from mlstream.databases import TableRequest, parse_query, parse_table
 from mlstream.home import Home, find_home
 from mlstream.naming import check_snapshot_name
 from mlstream.ranges import Position, TopicSelection, parse_rate
@@ -29,7 +31,7 @@ from mlstream.snapshots.cuts import Cut
 from mlstream.snapshots.file_bytes import digest_files
 from mlstream.snapshots.files import FilePattern, list_files
 from mlstream.snapshots.fixing import Fixed, ask_again, fix
-from mlstream.snapshots.gather import gather
+from mlstream.snapshots.gather import files_text, gather, open_databases, read_tables
 from mlstream.snapshots.leases import Lease
 from mlstream.snapshots.plan import plan_partition
 from mlstream.snapshots.registry import Registry, RegistryAddress, find_registry
@@ -85,6 +87,8 @@ def snapshot(
     *,
     topics: Sequence[str | TopicSelection] = (),
     files: Sequence[str | Path] = (),
+    tables: Sequence[str | TableRequest] = (),
+    queries: Sequence[str | TableRequest] = (),
     start: str | Position = "earliest",
     stop: str | Position = "latest",
     connection: Connection | None = None,
@@ -94,12 +98,16 @@ def snapshot(
     schema_registry: str | RegistryAddress | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Snapshot:
-    """Freeze topics and files under a name: an immutable dataset whose id is a digest over every byte of it.
+    """Freeze topics, files and tables under a name, cut together: an immutable dataset whose id covers every byte.
 
     Args:
         name: a-z, 0-9, '.', '_' and '-'. If it stands for the same content already, that is fine.
         topics: `"T"`, `"T[0,2-4]"`, `"T[0]@FROM..TO"`, or selections. Without any no broker is asked.
         files: paths of files and folders, and patterns (`"reference/*.csv"`), relative to the working directory.
+        tables: tables of databases as `"URL#TABLE"`: `postgresql://user@host/database#weather`,
+            `sqlite:///path#weather`; `${NAME}` in a URL is read from the environment.
+        queries: queries as `"URL#NAME=SELECT …"`. All of one database are read in one transaction, which is opened
+            before the ends of the topics are looked up.
         start, stop: for topics that do not say it themselves: an offset, a time (ISO 8601, UTC unless it says
             otherwise), a time ago (`-2h`), `earliest`, `latest` (the last stable offset) or `group:NAME`.
         connection: the cluster; found as `find_connection` says when None.
@@ -112,16 +120,19 @@ def snapshot(
         progress: called after each block of records.
 
     Raises:
-        UsageError: a name, a position, a path or a rate that is none.
+        UsageError: a name, a position, a path, a table or a rate that is none.
         NameTaken: the name stands for something else.
         UnknownTopic, UnknownPartition, EmptyRange, OffsetOutOfRange: there is nothing to freeze as asked.
-        UnknownFile: a file is not there, or cannot be read.
+        UnknownFile, UnknownTable: a file or a table is not there, or cannot be read.
         TopicChanged, FileChanged: a topic was deleted or made again, or a file written to, meanwhile.
-        BrokerUnavailable, RegistryError, StoreError: the cluster, the registry or the disk cannot be used.
+        BrokerUnavailable, DatabaseError, RegistryError, StoreError: the cluster, a database, the registry or the disk
+            cannot be used; a table holds what cannot be kept exactly.
     """
     home = home if isinstance(home, Home) else find_home(home)
     patterns = tuple(FilePattern(str(pattern), Path.cwd()) for pattern in files)
-    wanted = Wanted(tuple(select(topics, start=start, stop=stop)), patterns)
+    requests = [parse_table(found) if isinstance(found, str) else found for found in tables]
+    requests += [parse_query(found) if isinstance(found, str) else found for found in queries]
+    wanted = Wanted(tuple(select(topics, start=start, stop=stop)), patterns, tuple(requests))
     registry = schema_registry if isinstance(schema_registry, RegistryAddress) else find_registry(schema_registry)
     options = Options(allow_partial, None if max_rate is None else parse_rate(max_rate), registry)
     check_snapshot_name(name)
@@ -160,15 +171,21 @@ def freeze(
         # 2. the cut
         cut_began = time.monotonic()
         listed = list_files(wanted.files, home=store.path)
-        fixed = fix(client, wanted.topics, began=cut_began, allow_partial=options.allow_partial)
-        # 3. refuse a name that stands for something else
+        with open_databases(wanted.tables, staged=staged) as opened:
+            fixed = fix(client, wanted.topics, began=cut_began, allow_partial=options.allow_partial)
+            # 3. refuse a name that stands for something else
+            taken = check_free(store, name, fixed, listed, wanted.tables)
+            # 4. the tables
+            tables = read_tables(opened, staged=staged, tell=tell)
+            databases = [each.cut for each in opened]
+        # 5. the files
         if listed:
-            tell(f"reading {len(listed):,} files")
+            tell(f"reading {files_text(listed)}")
         files = digest_files(listed)
-        taken = check_free(store, name, fixed, files)
-        # 4. the files
-        gathered = gather(store, listed, files, lease=lease, staged=staged, tell=tell)
-        # 5. and 6. plan, and copy
+        if taken is not None and (taken.files, taken.tables) != (files, tuple(table.content for table in tables)):
+            raise name_taken(name, taken.id)
+        gathered = gather(store, listed, files, tables, databases, lease=lease, staged=staged, tell=tell)
+        # 6. the topics
         reuse, copies = _copy_topics(client, store, fixed, lease, staged, options, progress)
         # 7. the schemas
         collected = _collect(options.registry, store, fixed, copies, staged, tell)
@@ -181,7 +198,7 @@ def freeze(
         if taken is not None and taken != content:
             raise name_taken(name, taken.id)
         # 9. publish
-        cut = cut_of(client, name, fixed, copies, listed, seconds=time.monotonic() - began)
+        cut = cut_of(client, name, fixed, copies, gathered, seconds=time.monotonic() - began)
         new = {digest: path for found in copies for digest, path in found.assembled.staged.items()}
         lease.hold(snapshots=[content.id])  # should it be there: held, then looked at
         publication = publication_of(store, name, content, storage, cut, {**new, **gathered.staged})

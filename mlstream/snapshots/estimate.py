@@ -13,6 +13,7 @@ from mlstream.ranges import PartitionRange
 from mlstream.snapshots.file_bytes import digest_files
 from mlstream.snapshots.files import list_files
 from mlstream.snapshots.fixing import Fixed, fix
+from mlstream.snapshots.gather import open_databases
 from mlstream.snapshots.objects import ObjectWriter
 from mlstream.snapshots.plan import plan_partition
 from mlstream.snapshots.reuse import find_reuse
@@ -47,12 +48,14 @@ class Estimate:
 
     Attributes:
         files: how many; `files_bytes` is what those of them take that the store lacks.
+        tables: their names. They are there; their rows are counted only when they are read, and not estimated.
         free_bytes: what the disk has.
     """
 
     partitions: tuple[PartitionEstimate, ...]
     files: int
     files_bytes: int
+    tables: tuple[str, ...]
     free_bytes: int
 
     @property
@@ -72,22 +75,26 @@ class Estimate:
 
 
 def estimate(client: Client | None, store: Store, wanted: Wanted, *, allow_partial: bool = False) -> Estimate:
-    """What freezing this would come to now. Reads a sample of each partition, and the files; writes nothing that stays.
+    """What freezing this would come to now. Reads samples of topics, and the files; writes nothing that stays.
 
     Args:
         client: None when no topic is wanted.
 
     Raises:
-        UnknownTopic, UnknownPartition, EmptyRange, OffsetOutOfRange, UnknownFile: there is nothing to freeze as asked.
+        UnknownTopic, UnknownPartition, EmptyRange, OffsetOutOfRange, UnknownFile, UnknownTable: there is nothing to
+            freeze as asked.
+        BrokerUnavailable, DatabaseError, StoreError: the cluster, a database or the disk cannot be used.
     """
     listed = list_files(wanted.files, home=store.path)
-    fixed = fix(client, wanted.topics, allow_partial=allow_partial)
+    with store.staging() as staged, open_databases(wanted.tables, staged=staged):
+        fixed = fix(client, wanted.topics, allow_partial=allow_partial)
     sizes = {file.sha256: file.size_bytes for file in digest_files(listed)}
     new_bytes = sum(size for digest, size in sizes.items() if not store.holds(digest, size))
     with store.staging() as staged:
         parts = () if client is None else tuple(_partitions(client, store, fixed, staged))
         free_bytes = shutil.disk_usage(staged).free
-    return Estimate(parts, len(listed), new_bytes, free_bytes)
+    tables = tuple(sorted(table.name for table in wanted.tables))
+    return Estimate(parts, len(listed), new_bytes, tables, free_bytes)
 
 
 def _partitions(client: Client, store: Store, fixed: Fixed, staged: Path) -> Iterator[PartitionEstimate]:

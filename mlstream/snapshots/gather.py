@@ -1,53 +1,122 @@
-"""What a freeze takes beside topics: files, fixed at the cut, then read and copied into the staging folder.
+"""What a freeze takes beside topics: files and tables, fixed at the cut, then copied into the staging folder.
 
 Publishes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mlstream.snapshots.content import FileContent
+from mlstream.databases import Database, TableRequest, open_database
+from mlstream.databases.address import parse_address
+from mlstream.snapshots.content import FileContent, TableContent
+from mlstream.snapshots.cuts import CutDatabase, CutFile
 from mlstream.snapshots.file_bytes import copy_files
 from mlstream.snapshots.files import ListedFile
 from mlstream.snapshots.leases import Lease
-from mlstream.snapshots.storage import StoredObject
+from mlstream.snapshots.storage import StoredObject, StoredTable
 from mlstream.snapshots.store import Store
+from mlstream.snapshots.tables import FrozenTable, freeze_table
 
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """Files as the documents of a snapshot want them.
+    """Files and tables as the documents of a snapshot want them.
 
     Attributes:
-        files: in order of their paths.
+        files, tables: for the manifest, in order of their paths and names.
+        stored: for the storage map, in the order of `tables`.
         objects: digest → size and rows of every object that they are in, new or in the store already.
         staged: digest → file of those that are new.
+        cut_files, cut_databases: for the cut.
     """
 
     files: tuple[FileContent, ...] = ()
+    tables: tuple[TableContent, ...] = ()
+    stored: tuple[StoredTable, ...] = ()
     objects: dict[str, StoredObject] = field(default_factory=dict)
     staged: dict[str, Path] = field(default_factory=dict)
+    cut_files: tuple[CutFile, ...] = ()
+    cut_databases: tuple[CutDatabase, ...] = ()
 
 
 NOTHING = Gathered()
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDatabase:
+    """A database whose transaction is open, and what will be read in it."""
+
+    database: Database
+    requests: tuple[TableRequest, ...]
+
+    @property
+    def cut(self) -> CutDatabase:
+        """What the cut says of it."""
+        return CutDatabase(
+            self.database.source,
+            self.database.kind,
+            dict(self.database.mark),
+            tuple(sorted(request.name for request in self.requests)),
+        )
+
+
+@contextmanager
+def open_databases(requests: Sequence[TableRequest], *, staged: Path) -> Iterator[tuple[OpenDatabase, ...]]:
+    """Open every database that is named, once, however often and in whatever order: what each shows is fixed then.
+
+    Raises:
+        UsageError, DatabaseError, UnknownTable: as `databases.open_database`.
+    """
+    of: dict[str, list[TableRequest]] = {}
+    for request in requests:
+        of.setdefault(parse_address(request.url).url, []).append(request)
+    with ExitStack() as stack:
+        yield tuple(
+            OpenDatabase(stack.enter_context(open_database(url, tables=tables, folder=staged)), tuple(tables))
+            for url, tables in of.items()
+        )
+
+
+def read_tables(
+    opened: Sequence[OpenDatabase], *, staged: Path, tell: Callable[[str], None]
+) -> tuple[FrozenTable, ...]:
+    """Every table, read while its database is open, in order of their names.
+
+    Args:
+        tell: called with what is under way.
+
+    Raises:
+        UnknownTable, DatabaseError: a table is not there, cannot be read, or holds what cannot be kept exactly.
+        StoreError: the disk is full or cannot be written.
+    """
+    found = []
+    for each in opened:
+        for request in each.requests:
+            tell(f"reading table {request.name}")
+            found.append(freeze_table(each.database.read(request), staged))
+    return tuple(sorted(found, key=lambda table: table.content.name))
 
 
 def gather(
     store: Store,
     listed: Sequence[ListedFile],
     files: Sequence[FileContent],
+    tables: Sequence[FrozenTable],
+    cut: Sequence[CutDatabase],
     *,
     lease: Lease,
     staged: Path,
     tell: Callable[[str], None],
 ) -> Gathered:
-    """Copy what the store lacks.
+    """Copy the files that the store lacks, and put them together with the tables.
 
     Args:
         files: what was read of the listed files.
+        cut: the databases that the tables are from.
         lease: holds what the store has already.
         tell: called with what is under way.
 
@@ -55,8 +124,27 @@ def gather(
         FileChanged: a file is not as it was listed.
         UnknownFile, StoreError: a file cannot be read, or not be written.
     """
-    objects = {file.sha256: StoredObject(file.size_bytes, 0) for file in files}
+    written = {digest: found for table in tables for digest, found in table.objects.items()}
+    objects = {
+        **{file.sha256: StoredObject(file.size_bytes, 0) for file in files},
+        **{digest: stored for digest, (_, stored) in written.items()},
+    }
     if objects:
-        tell(f"copying {len(files):,} files")
         lease.hold(objects=objects)  # held before it is looked at: what is there after this stays
-    return Gathered(tuple(files), objects, copy_files(listed, files, store=store, staged=staged))
+    new = {digest: path for digest, (path, stored) in written.items() if not store.holds(digest, stored.size_bytes)}
+    if files:
+        tell(f"copying {files_text(files)}")
+    return Gathered(
+        tuple(files),
+        tuple(table.content for table in tables),
+        tuple(StoredTable(table.content.name, table.pieces) for table in tables),
+        objects,
+        {**new, **copy_files(listed, files, store=store, staged=staged)},
+        cut_files=tuple(CutFile(file.path, str(file.source), file.modified_ms) for file in listed),
+        cut_databases=tuple(cut),
+    )
+
+
+def files_text(files: Sequence[object]) -> str:
+    """How many files, in words."""
+    return "1 file" if len(files) == 1 else f"{len(files):,} files"

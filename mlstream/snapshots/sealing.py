@@ -17,8 +17,7 @@ from mlstream.broker.client import Client
 from mlstream.errors import IntegrityError
 from mlstream.snapshots.content import SchemaContent
 from mlstream.snapshots.copying import Copied
-from mlstream.snapshots.cuts import Cut, CutFile, CutPartition, CutStream
-from mlstream.snapshots.files import ListedFile
+from mlstream.snapshots.cuts import Cut, CutPartition, CutStream
 from mlstream.snapshots.fixing import Fixed
 from mlstream.snapshots.gather import NOTHING, Gathered
 from mlstream.snapshots.manifest import Content, StreamContent, partition_content
@@ -79,8 +78,8 @@ def put_together(
         )
     used = {piece.object for stream in stored for part in stream.partitions for c in part.cells for piece in c.pieces}
     all_objects = {**{digest: objects[digest] for digest in used}, **gathered.objects}
-    storage = Storage(tuple(stored), dict(sorted(all_objects.items())))
-    return Content(tuple(streams), complete=complete, files=gathered.files), storage
+    storage = Storage(tuple(stored), dict(sorted(all_objects.items())), gathered.stored)
+    return Content(tuple(streams), complete, gathered.files, gathered.tables), storage
 
 
 def cut_of(
@@ -88,11 +87,11 @@ def cut_of(
     name: str,
     fixed: Fixed,
     copies: Sequence[Copied],
-    listed: Sequence[ListedFile] = (),
+    gathered: Gathered,
     *,
     seconds: float,
 ) -> Cut:
-    """The record of a freeze: when, by whom, what the brokers said, where files were."""
+    """The record of a freeze: when, by whom, what the brokers and databases said, where files were."""
 
     def partitions(topic: str) -> Iterator[CutPartition]:
         for found in copies:
@@ -123,7 +122,8 @@ def cut_of(
             CutStream(fixed.cluster_id, topic, fixed.policies[topic], tuple(partitions(topic)))
             for topic in fixed.topic_ids
         ),
-        files=tuple(CutFile(file.path, str(file.source), file.modified_ms) for file in listed),
+        databases=gathered.cut_databases,
+        files=gathered.cut_files,
     )
 
 

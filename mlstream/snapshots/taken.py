@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mlstream.databases import TableRequest
 from mlstream.errors import IntegrityError, NameTaken
 from mlstream.ranges import PartitionRange
-from mlstream.snapshots.content import FileContent
+from mlstream.snapshots.files import ListedFile
 from mlstream.snapshots.fixing import Fixed
 from mlstream.snapshots.manifest import Content, parse_content
 from mlstream.snapshots.store import Store
 
 
-def check_free(store: Store, name: str, fixed: Fixed, files: Sequence[FileContent]) -> Content | None:
+def check_free(
+    store: Store, name: str, fixed: Fixed, files: Sequence[ListedFile], tables: Sequence[TableRequest]
+) -> Content | None:
     """What the name stands for already, if that may be what is being frozen; None when it is free.
 
     Raises:
-        NameTaken: it stands for other ranges or files.
+        NameTaken: it stands for other ranges, for files of other paths or sizes, or tables of other names or queries.
     """
     if not store.ref(name).exists():
         return None
@@ -32,7 +35,13 @@ def check_free(store: Store, name: str, fixed: Fixed, files: Sequence[FileConten
         if stream.cluster_id == fixed.cluster_id and stream.topic_id == fixed.topic_ids.get(stream.topic)
     ]
     others = len(content.streams) - len(fixed.topic_ids)
-    if others or sorted(same) != list(fixed.ranges) or content.files != tuple(files):
+    asked = sorted((table.name, table.query) for table in tables)
+    if (
+        others
+        or sorted(same) != list(fixed.ranges)
+        or [(file.path, file.size_bytes) for file in content.files] != [(file.path, file.size_bytes) for file in files]
+        or [(table.name, table.query) for table in content.tables] != asked
+    ):
         raise name_taken(name, snapshot_id)
     return content
 

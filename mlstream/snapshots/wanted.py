@@ -1,10 +1,11 @@
-"""What a user asks to be frozen, as plain values: topics, files. Opens nothing."""
+"""What a user asks to be frozen, as plain values: topics, files, tables. Opens nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mlstream.databases import TableRequest
 from mlstream.errors import UsageError
 from mlstream.ranges import Position, TopicSelection, parse_position, parse_topic
 from mlstream.snapshots.files import FilePattern
@@ -12,14 +13,21 @@ from mlstream.snapshots.files import FilePattern
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a snapshot shall hold: ranges of topics, and files."""
+    """What a snapshot shall hold: ranges of topics, files, and tables of databases or queries' results."""
 
     topics: tuple[TopicSelection, ...] = ()
     files: tuple[FilePattern, ...] = ()
+    tables: tuple[TableRequest, ...] = ()
 
     def __post_init__(self) -> None:
-        if not (self.topics or self.files):
+        if not (self.topics or self.files or self.tables):
             raise UsageError("there is nothing to freeze", hint="name topics, files, tables or queries")
+        names = [table.name for table in self.tables]
+        for name in names:
+            if names.count(name) > 1:
+                raise UsageError(
+                    f"two tables would be called {name!r}", hint="give one another name: --query 'URL#name=SELECT …'"
+                )
 
 
 def select(

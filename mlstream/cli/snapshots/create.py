@@ -1,4 +1,4 @@
-"""`mlstream snapshot create`: freeze topics and files together under a name."""
+"""`mlstream snapshot create`: freeze topics, files and tables together under a name."""
 
 from __future__ import annotations
 
@@ -45,6 +45,20 @@ if TYPE_CHECKING:
     metavar="PATH",
     help="A file, a folder or a pattern ('reference/*.csv'); may be repeated.",
 )
+@click.option(
+    "--table",
+    "tables",
+    multiple=True,
+    metavar="URL#TABLE",
+    help="A table of a database: postgresql://user@host/db#weather or sqlite:///path#weather; may be repeated.",
+)
+@click.option(
+    "--query",
+    "queries",
+    multiple=True,
+    metavar="URL#NAME=SELECT",
+    help="The result of a query, and what it is called in the snapshot; may be repeated.",
+)
 @click.option("--config", metavar="FILE", help="Freeze what the `snapshot:` section of FILE names, too.")
 @click.option("--dry-run", is_flag=True, help="Say what it would come to; freeze nothing.")
 @click.option("--allow-partial", is_flag=True, help="Keep what can be had where records have expired.")
@@ -57,13 +71,16 @@ if TYPE_CHECKING:
 @JSON
 @click.pass_obj
 def create(session: Session, /, name: str, as_json: bool, dry_run: bool, **options: Any) -> None:
-    """Freeze topics and files together under NAME.
+    """Freeze topics, files and tables together under NAME.
 
     X and Y are an offset (1200), a time (2013-10-01T06:00, UTC unless it says otherwise), a time ago (-2h),
     earliest, latest (the last stable offset), or group:NAME (what a consumer group has committed).
 
     A file is called by its path from the project's root; a folder is taken with all that is below it, and a symbolic
     link as what it leads to.
+
+    All tables of one database are read in one transaction, opened before the ends of the topics are looked up. A URL
+    may hold ${NAME}, which is read from the environment: so a password stands in no file and no list of processes.
     """
     from mlstream.broker.client import Client
     from mlstream.naming import check_snapshot_name
@@ -104,6 +121,8 @@ class _Given:
     start: str | None
     stop: str | None
     files: tuple[str, ...]
+    tables: tuple[str, ...]
+    queries: tuple[str, ...]
     config: str | None
     allow_partial: bool
     max_rate: str | None
@@ -125,6 +144,7 @@ def _asked(given: _Given) -> _Asked:
     Both lists of topics, files and tables count; of all else there can be only one, and the command line's wins.
     """
     from mlstream.config import load_snapshot_config
+    from mlstream.databases import parse_query, parse_table
     from mlstream.home import project_root
     from mlstream.ranges import parse_rate
     from mlstream.snapshots.capture import Options
@@ -135,16 +155,25 @@ def _asked(given: _Given) -> _Asked:
     file = None if given.config is None else load_snapshot_config(given.config)
     section = None if file is None else file.snapshot
     start, stop, max_rate = given.start, given.stop, given.max_rate
-    topics, files = given.topics, [FilePattern(text, Path.cwd()) for text in given.files]
+    topics, tables, queries = given.topics, given.tables, given.queries
+    files = [FilePattern(text, Path.cwd()) for text in given.files]
     if section is not None:
         root = project_root(Path(given.config or ".").resolve().parent)
-        topics = (*section.topics, *topics)
+        topics, tables, queries = (
+            (*section.topics, *topics),
+            (*section.tables, *tables),
+            (*section.queries, *queries),
+        )
         files = [*(FilePattern(text, root) for text in section.files), *files]
         start = section.start if start is None else start
         stop = section.stop if stop is None else stop
         max_rate = section.max_rate if max_rate is None else max_rate
     return _Asked(
-        Wanted(tuple(_selections(topics, given.partitions, start or "earliest", stop or "latest")), tuple(files)),
+        Wanted(
+            tuple(_selections(topics, given.partitions, start or "earliest", stop or "latest")),
+            tuple(files),
+            (*map(parse_table, tables), *map(parse_query, queries)),
+        ),
         Options(
             allow_partial=given.allow_partial or (section is not None and section.allow_partial),
             max_bytes_s=None if max_rate is None else parse_rate(max_rate),

@@ -121,6 +121,8 @@ def print_estimate(session: Session, name: str, found: Estimate) -> None:
         to_fetch = sum(part.to_fetch for part in found.partitions)
         offsets = sum(len(part.wanted) for part in found.partitions)
         facts.append(("rows", f"about {found.rows:,}; {to_fetch:,} of {offsets:,} offsets to fetch"))
+    if found.tables:
+        facts.append(("tables", f"{', '.join(found.tables)}; their rows are not estimated"))
     if found.files:
         facts.append(("files", f"{found.files:,}, of which {size_text(found.files_bytes)} are new"))
     facts += [
@@ -151,6 +153,7 @@ def estimate_json(name: str, found: Estimate) -> dict[str, Any]:
         "rows": found.rows,
         "files": found.files,
         "files_bytes": found.files_bytes,
+        "tables": list(found.tables),
         "size_bytes": found.size_bytes,
         "free_bytes": found.free_bytes,
         "fits": found.fits,

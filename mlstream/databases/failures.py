@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from mlstream.databases.address import Address
 from mlstream.errors import DatabaseError, MlstreamError, UnknownTable
 
@@ -26,6 +28,18 @@ _FIXES = {
     "22": "the query computes what cannot be had; correct it",
 }
 
+_FIXES_BY_WORDS = {
+    "statement timeout": _FIXES["57014"],
+    "conflict with recovery": _FIXES["40001"],
+    "terminat": "the connection was lost while rows were read; try again",
+    "closed the connection": "the connection was lost while rows were read; try again",
+    "ReadRecord": "use a query, and cast what is odd in it to text: SELECT …, a::text AS a FROM …",
+}
+_DRIVERS_WORDS = re.compile(
+    r"^(?:[A-Z_]+: )?(?:\[libpq\] )?(?:Failed to connect: |Execution error \[\w+\]: |Failed to [a-z ]+: )?"
+    r"(?:could not begin COPY: )?(?:ERROR:  |FATAL:  )?"
+)
+
 
 def unreachable(address: Address, error: Exception) -> MlstreamError:
     """The error for a database that cannot be connected to."""
@@ -33,6 +47,8 @@ def unreachable(address: Address, error: Exception) -> MlstreamError:
     lower = message.lower()
     if "password" in lower or "authentication" in lower or "pg_hba" in lower:
         hint = "check user and password; ${NAME} in the URL, PGPASSWORD and ~/.pgpass keep a password out of sight"
+    elif "invalid uri" in lower or "invalid connection option" in lower:
+        hint = "correct the URL's parameters"
     elif "does not exist" in lower:
         hint = "check the names of the database and the user"
     else:
@@ -47,24 +63,22 @@ def refused(address: Address, doing: str, error: Exception) -> MlstreamError:
         doing: what was done, for example `table weather`.
     """
     state = getattr(error, "sqlstate", None) or ""
-    message = address.scrub(_server_message(error))
+    details = {_text(name): _text(value) for name, value in getattr(error, "details", None) or ()}
+    message = address.scrub(details.get("PG_DIAG_MESSAGE_PRIMARY") or _first_line(error))
     hint = next((fix for begin, fix in _FIXES.items() if state.startswith(begin)), None)
+    if not state:
+        # While rows stream, the driver passes on no code, but what the server said.
+        hint = next((fix for words, fix in _FIXES_BY_WORDS.items() if words in message), None)
     kind = UnknownTable if state == "42P01" else DatabaseError
     return kind(f"{address.source}: {doing}: {message}", hint=hint, source=address.source, sqlstate=state)
 
 
-def _server_message(error: Exception) -> str:
-    details = dict(getattr(error, "details", None) or ())
-    primary = details.get("PG_DIAG_MESSAGE_PRIMARY")
-    if primary is None:
-        return _first_line(error)
-    return primary.decode("utf-8", "replace") if isinstance(primary, bytes) else str(primary)
+def _text(found: bytes | str) -> str:
+    return found.decode("utf-8", "replace") if isinstance(found, bytes) else found
 
 
 def _first_line(error: Exception) -> str:
-    """The driver's message without its own words before and after the server's."""
+    """What the server said, without the driver's own words around it."""
     text = str(error).partition("\nQuery was:")[0].strip()
-    for words in ("IO: ", "UNKNOWN: ", "INTERNAL: ", "INVALID_STATE: ", "INVALID_ARGUMENT: "):
-        text = text.removeprefix(words)
-    text = text.removeprefix("[libpq] ").removeprefix("Failed to connect: ")
-    return text.splitlines()[0] if text else type(error).__name__
+    found = _DRIVERS_WORDS.sub("", text.splitlines()[0]) if text else ""
+    return found or type(error).__name__

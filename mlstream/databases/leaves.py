@@ -26,7 +26,7 @@ class Unkept(Exception):
     Args:
         bad: true for each value that is meant.
         what: what they are, after "holds".
-        fix: what a query can do about it, with `{}` for the column.
+        fix: what a query can do about it, with `{0}` for the column.
     """
 
     def __init__(self, bad: pa.Array, what: str, fix: str) -> None:
@@ -117,7 +117,7 @@ class Time(Leaf):
     def take(self, values: pa.Array) -> pa.Array:
         late = pc.greater_equal(values.cast(pa.int64()), _DAY_US)
         if _any(late):
-            raise Unkept(late, "24:00:00, which is no time of Arrow", "{}::text")
+            raise Unkept(late, "24:00:00, which is no time of Arrow", "{0}::text")
         return super().take(values)
 
 
@@ -133,7 +133,7 @@ class Interval(Leaf):
         ]
         odd = pa.array(parts["nanoseconds"] % 1000 != 0, mask=~_valid(values))
         if _any(odd):
-            raise Unkept(odd, "intervals finer than a microsecond", "{}::text")
+            raise Unkept(odd, "intervals finer than a microsecond", "{0}::text")
         numbers = [parts["months"], parts["days"], parts["nanoseconds"] // 1000]
         arrays = [pa.array(found, field.type) for found, field in zip(numbers, INTERVAL, strict=True)]
         return pa.StructArray.from_arrays(arrays, fields=list(INTERVAL), mask=pa.array(~_valid(values)))
@@ -160,7 +160,8 @@ class Decimal(Leaf):
     def take(self, values: pa.Array) -> pa.Array:
         odd = pc.match_substring_regex(values, "[^-0-9.]")
         if _any(odd):
-            raise Unkept(odd, "NaN or Infinity, which are no decimals", "nullif({}, 'NaN')")
+            first = values.filter(odd)[0].as_py()
+            raise Unkept(odd, f"{first}, which is no decimal", f"nullif({{0}}, '{first}')")
         # Zeros at the end of a fraction say nothing about the value, and a division brings many.
         pointed = pc.match_substring(values, ".")
         values = pc.if_else(pointed, pc.utf8_rtrim(pc.utf8_rtrim(values, "0"), "."), values)
@@ -176,7 +177,7 @@ class Decimal(Leaf):
                 pc.or_(pc.equal(whole, self._whole), pc.equal(scale, self._scale)),
                 f"decimals with {self._whole} digits before and {self._scale} after the point, in all more than "
                 f"{DECIMAL_DIGITS}",
-                "round({}, 10)",
+                "{0}::text",
             )
         return values
 
@@ -186,7 +187,9 @@ class Decimal(Leaf):
 
 def _refuse_infinite(bad: pa.Array) -> None:
     if _any(bad):
-        raise Unkept(bad, "infinity or -infinity, which are no moments", "nullif({}, 'infinity')")
+        raise Unkept(
+            bad, "infinity, -infinity or what is past Arrow's last day", "CASE WHEN isfinite({0}) THEN {0} END"
+        )
 
 
 def _any(found: pa.Array) -> bool:

@@ -56,10 +56,10 @@ class Lists:
         for shape in pc.unique(shapes).drop_null().to_pylist():
             bounds = _BOUNDS.findall(shape)
             if any(int(first) != 1 for first, _ in bounds):
-                raise Unkept(pc.equal(shapes, shape), f"arrays that do not begin at 1 ({shape})", "{}[:]")
+                raise Unkept(pc.equal(shapes, shape), f"arrays that do not begin at 1 ({shape})", "{0}[:]")
             self._depths.add(len(bounds))
             if len(self._depths) > 1:
-                raise Unkept(pc.equal(shapes, shape), "arrays of one dimension and of more", "to_jsonb({})")
+                raise Unkept(pc.equal(shapes, shape), "arrays of one dimension and of more", "to_jsonb({0})")
         offsets = values.offsets
         items = (
             values.values.slice(offsets[0].as_py(), offsets[-1].as_py() - offsets[0].as_py()) if len(values) else None
@@ -70,7 +70,7 @@ class Lists:
             owners = np.repeat(np.arange(len(values)), np.diff(offsets.to_numpy()))
             bad = np.zeros(len(values), np.bool_)
             bad[owners[exc.bad.fill_null(False).to_numpy(zero_copy_only=False)]] = True
-            raise Unkept(pa.array(bad), exc.what, "{}::text") from exc
+            raise Unkept(pa.array(bad), exc.what, "{0}::text") from exc
         return _listed(np.diff(offsets.to_numpy()), taken, values)
 
     def finish(self, values: pa.Array, shapes: pa.Array) -> pa.Array:

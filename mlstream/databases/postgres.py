@@ -122,8 +122,8 @@ class PostgresDatabase:
             else:
                 query, key, modifiers = request.query, (), {}
                 self._run("SET LOCAL row_security = on")
-            columns = self._columns(request, query, modifiers)
-            batches = self._batches(select(query, columns, key), columns, key, request.name)
+            columns = self._columns(query, modifiers, doing)
+            batches = self._batches(select(query, columns, key), columns, key, doing)
             path, rows = spool(self._require_folder(), pa.schema([f for c in columns for f in c.waiting]), batches)
         schema = pa.schema([pa.field(column.name, column.final) for column in columns])
 
@@ -174,14 +174,18 @@ class PostgresDatabase:
             raise UnknownTable(f"{self.source}: no table {name!r}", hint=hint, table=name, source=self.source)
         return found
 
-    def _columns(self, request: TableRequest, query: str, modifiers: Mapping[str, int]) -> list[PostgresColumn]:
+    def _columns(self, query: str, modifiers: Mapping[str, int], doing: str) -> list[PostgresColumn]:
         with self._cursor() as cursor:
             names = cursor.adbc_execute_schema(query).names
         twice = sorted({name for name in names if names.count(name) > 1})
-        if not names or twice:
-            what = f"two columns {twice[0]!r}" if twice else "no columns"
+        if not names:
             raise DatabaseError(
-                f"{self.source}: {request.name} has {what}", hint="give each column a name of its own with AS"
+                f"{self.source}: {doing}: it gives no columns", hint="a snapshot only reads: use one SELECT"
+            )
+        if twice:
+            raise DatabaseError(
+                f"{self.source}: {doing}: two columns are called {twice[0]!r}",
+                hint="give each column a name of its own with AS",
             )
         kinds = ", ".join(f"pg_typeof(t.{quoted(name)})::oid::int8" for name in names)
         # No row is needed to know the types, and none is computed.
@@ -191,19 +195,26 @@ class PostgresDatabase:
         oids = [column[0].as_py() for column in row.columns]
         types = Types(self._rows)
         return [
-            column_of(number, name, types, oid, modifiers.get(name, -1), f"{self.source}: {request.name}")
+            column_of(number, name, types, oid, modifiers.get(name, -1), f"{self.source}: {doing}")
             for number, (name, oid) in enumerate(zip(names, oids, strict=True))
         ]
 
     def _batches(
-        self, query: str, columns: Sequence[PostgresColumn], key: Sequence[str], name: str
+        self, query: str, columns: Sequence[PostgresColumn], key: Sequence[str], doing: str
     ) -> Iterator[pa.RecordBatch]:
         schema = pa.schema([field for column in columns for field in column.waiting])
         with self._cursor() as cursor:
             cursor.execute(query)
-            for batch in cursor.fetch_record_batch():
-                arrays = read_batch(batch, columns, key, f"{self.source}: {name}")
+            reader = iter(cursor.fetch_record_batch())
+            while (batch := self._next(reader, doing)) is not None:
+                arrays = read_batch(batch, columns, key, f"{self.source}: {doing}")
                 yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+    def _next(self, reader: Iterator[pa.RecordBatch], doing: str) -> pa.RecordBatch | None:
+        try:
+            return next(reader, None)
+        except OSError as exc:  # so the driver says that the server ended the statement
+            raise refused(self._address, doing, exc) from exc
 
     def _rows(self, query: str) -> list[dict[str, Any]]:
         return self._table(query).to_pylist()  # type: ignore[no-any-return]

@@ -15,6 +15,7 @@ from mlstream.wire.compiled import compiled
 Bytes: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.uint8]]"
 Flags: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.bool_]]"
 Longs: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.int64]]"
+Limbs: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.uint64]]"
 Words: TypeAlias = "np.ndarray[tuple[int, int], np.dtype[np.uint64]]"
 
 VALUE = 1
@@ -122,7 +123,7 @@ def write_decimals(words: Words, scale: int, nulls: Flags, starts: Longs, out: B
 
 
 @compiled
-def _digits_of(low: np.uint64, high: np.uint64, limbs: Longs, digits: Bytes) -> int:
+def _digits_of(low: np.uint64, high: np.uint64, limbs: Limbs, digits: Bytes) -> int:
     """The decimal digits of an unsigned number of 128 bits, the least first; how many."""
     count = 0
     ten = np.uint64(10)

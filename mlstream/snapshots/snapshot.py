@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,8 @@ from mlstream.snapshots.store import Store
 if TYPE_CHECKING:
     from mlstream.broker.connection import Connection
     from mlstream.config import DecodeConfig
+    from mlstream.snapshots.export import Exported
+    from mlstream.snapshots.export_files import Format
     from mlstream.snapshots.restore_record import Restored
     from mlstream.snapshots.verify import Verified
     from mlstream.snapshots.views import View
@@ -270,6 +272,27 @@ class Snapshot:
         from mlstream.snapshots.restore_record import records
 
         return [found for found in records(self.store, self.id) if topic in (None, found.topic)]
+
+    def export(
+        self,
+        folder: str | Path,
+        *,
+        format: Format = "parquet",  # noqa: A002  # the word that users know it by
+        decode: DecodeConfig | Mapping[str, DecodeConfig] | None = None,
+    ) -> Exported:
+        """Write its streams, tables and files out as plain files, for people who use something else.
+
+        Args:
+            folder: where to; it must not exist, or be empty. It is whole or not there; its README.md explains it.
+            format: parquet, csv or jsonl (JSON lines), of streams and tables; files stay as they are.
+            decode: how values become columns: of all topics, or topic → how; others are written as raw records.
+
+        Raises:
+            UsageError, UnknownTopic, DecodeError, IntegrityError, StoreError: see `snapshots.export`.
+        """
+        from mlstream.snapshots.export import export  # compiled kernels
+
+        return export(self, folder, format=format, decode=decode)
 
     def _scan_partition(self, part: StoredPartition) -> Iterator[pl.LazyFrame]:
         whole: list[Path] = []

@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "keep": ("mlstream.cli.snapshots.keep", "keep", "Protect a snapshot for a time."),
     "gc": ("mlstream.cli.snapshots.gc", "gc", "Delete what nothing refers to."),
     "restore": ("mlstream.cli.snapshots.restore", "restore", "Put a topic back into Kafka, and check it."),
+    "export": ("mlstream.cli.snapshots.export", "export", "Write a snapshot out as plain files."),
     "push": ("mlstream.cli.snapshots.push", "push", "Copy snapshots to another store."),
     "pull": ("mlstream.cli.snapshots.pull", "pull", "Copy snapshots from another store."),
 }

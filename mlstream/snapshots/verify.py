@@ -5,25 +5,25 @@ Changes nothing.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mlstream.errors import IntegrityError, MlstreamError, UnknownSnapshot
+from mlstream.errors import IntegrityError, MlstreamError
+from mlstream.snapshots.content import TableContent
 from mlstream.snapshots.findings import Finding
 from mlstream.snapshots.gaps import Account, account
 from mlstream.snapshots.manifest import Content, parse_content
-from mlstream.snapshots.storage import Piece, Storage, misfits, parse_storage
+from mlstream.snapshots.storage import Storage, StoredTable, misfits, parse_storage
 from mlstream.snapshots.store import Store
+from mlstream.snapshots.verify_parts import object_problem, problem_of, share, table_problem, uses_of
 from mlstream.snapshots.verify_rows import Segment, check_segment, segments
 
 if TYPE_CHECKING:
     from mlstream.snapshots.snapshot import Snapshot
 
-_READ_BYTES = 1 << 20
 _ALL = ("the whole snapshot",)
 _HINT = "restore it from a copy of the store, or freeze the range again while the broker still has it"
 
@@ -62,6 +62,7 @@ class Seen:
 
     objects: dict[str, str | None] = field(default_factory=dict)
     segments: dict[Segment, tuple[Finding, ...]] = field(default_factory=dict)
+    tables: dict[tuple[TableContent, StoredTable], str | None] = field(default_factory=dict)
 
 
 def verify(snapshot: Snapshot, *, deep: bool = False, progress: Callable[[int, int], None] | None = None) -> Verified:
@@ -142,6 +143,7 @@ class _Check:
             # 4. every row
             if self._deep:
                 self._check_streams(pool, storage, broken, doubtful)
+                self._check_tables(pool, content, storage, broken, doubtful)
         # 5. the gaps
         gaps, faults = account(self._store, self._id, content)
         breaks = ("the account of its gaps, no row",)
@@ -164,7 +166,7 @@ class _Check:
         try:
             return parse_content(self._store.read(self._store.manifest(self._id)), self._id)
         except MlstreamError as exc:
-            self._findings.append(Finding("manifest", name, _problem(exc, name), _ALL))
+            self._findings.append(Finding("manifest", name, problem_of(exc, name), _ALL))
             return None
 
     def _storage(self) -> Storage | None:
@@ -172,7 +174,7 @@ class _Check:
         try:
             return parse_storage(self._store.read(self._store.storage(self._id)), self._id)
         except MlstreamError as exc:
-            self._findings.append(Finding("storage map", name, _problem(exc, name), _ALL))
+            self._findings.append(Finding("storage map", name, problem_of(exc, name), _ALL))
             return None
 
     def _add_up(self, content: Content, storage: Storage) -> set[str]:
@@ -190,13 +192,13 @@ class _Check:
         known = self._seen.objects
         new = [name for name in storage.objects if name not in known]
         self._tell(storage.size_bytes - sum(storage.objects[name].size_bytes for name in new))
-        problems = pool.map(lambda name: _object_problem(self._store, name, storage.objects[name].size_bytes), new)
+        problems = pool.map(lambda name: object_problem(self._store, name, storage.objects[name].size_bytes), new)
         for name, problem in zip(new, problems, strict=True):
             known[name] = problem
             self._tell(storage.objects[name].size_bytes)
         broken = {name: problem for name in storage.objects if (problem := known[name]) is not None}
         if broken:
-            uses = _uses(content, storage)
+            uses = uses_of(content, storage)
             self._findings += [
                 Finding("object", name, problem, tuple(uses.get(name, ()))) for name, problem in sorted(broken.items())
             ]
@@ -212,7 +214,7 @@ class _Check:
             for segment in segments(stream.topic, part)
         ]
         new = [segment for segment in jobs if segment not in self._seen.segments]
-        shares = {segment: sum(_share(piece, storage) for piece in segment.pieces) for segment in jobs}
+        shares = {segment: sum(share(piece, storage) for piece in segment.pieces) for segment in jobs}
         self._tell(sum(shares.values()) - sum(shares[segment] for segment in new))
         found = pool.map(lambda segment: tuple(check_segment(self._store, segment, broken)), new)
         for segment, findings in zip(new, found, strict=True):
@@ -221,77 +223,28 @@ class _Check:
         # An object that several segments read is reported by each.
         self._findings += dict.fromkeys(finding for segment in jobs for finding in self._seen.segments[segment])
 
+    def _check_tables(
+        self, pool: ThreadPoolExecutor, content: Content, storage: Storage, broken: set[str], doubtful: set[str]
+    ) -> None:
+        """Recompute the digests of the tables whose objects are whole."""
+        if "" in doubtful or len(content.tables) != len(storage.tables):
+            return
+        jobs = [
+            (table, stored)
+            for table, stored in zip(content.tables, storage.tables, strict=True)
+            if f"table {table.name}" not in doubtful and not any(piece.object in broken for piece in stored.pieces)
+        ]
+        new = [job for job in jobs if job not in self._seen.tables]
+        for job, problem in zip(new, pool.map(lambda job: table_problem(self._store, *job), new), strict=True):
+            self._seen.tables[job] = problem
+        for job in jobs:
+            table, stored = job
+            problem = self._seen.tables[job]
+            if problem is not None:
+                self._findings.append(Finding("table", f"table {table.name}", problem, (f"table {table.name}",)))
+            self._tell(sum(share(piece, storage) for piece in stored.pieces))
+
     def _tell(self, size_bytes: int) -> None:
         self._done += size_bytes
         if self._progress is not None:
             self._progress(self._done, self._total)
-
-
-def _object_problem(store: Store, digest: str, size_bytes: int) -> str | None:
-    """What is wrong with an object; None when it is there and has the bytes of its name."""
-    found = hashlib.sha256()
-    size = 0
-    try:
-        with store.obtain(digest).open("rb", buffering=0) as file:
-            while block := file.read(_READ_BYTES):
-                found.update(block)
-                size += len(block)
-    except OSError as exc:
-        return f"it cannot be read: {exc.strerror or exc}"
-    except MlstreamError as exc:
-        return _problem(exc, f"object {digest}")
-    if found.hexdigest() == digest:
-        # A digest that is right of a size that is wrong: the storage map lies.
-        return None if size == size_bytes else f"it has {size} bytes, and the storage map says {size_bytes}"
-    return "its bytes have changed" if size == size_bytes else f"it has {size} bytes instead of {size_bytes}"
-
-
-def _uses(content: Content, storage: Storage) -> dict[str, list[str]]:
-    """Object → the parts of the snapshot that need it: ranges of offsets, tables, files."""
-    uses: dict[str, list[str]] = {}
-    for stream in storage.streams:
-        for part in stream.partitions:
-            spans: dict[str, list[tuple[int, int]]] = {}
-            for found in part.cells:
-                for name in {piece.object for piece in found.pieces}:
-                    mine = spans.setdefault(name, [])
-                    start = mine.pop()[0] if mine and mine[-1][1] == found.cell.start else found.cell.start
-                    mine.append((start, found.cell.stop))
-            for name, mine in spans.items():
-                where = f"{stream.topic}[{part.partition}] offsets"
-                uses.setdefault(name, []).extend(f"{where} {start} to {stop}" for start, stop in mine)
-    for table in storage.tables:
-        for name in {piece.object for piece in table.pieces}:
-            uses.setdefault(name, []).append(f"table {table.name}")
-    for file in content.files:
-        uses.setdefault(file.sha256, []).append(f"file {file.path}")
-    return uses
-
-
-def _share(piece: Piece, storage: Storage) -> int:
-    """How many of its object's bytes a piece takes, about."""
-    known = storage.objects[piece.object]
-    return known.size_bytes * piece.rows // max(known.rows, 1)
-
-
-def _problem(exc: MlstreamError, name: str) -> str:
-    return exc.message.removeprefix(f"{name}: ")
-
-
-def check_names(store: Store) -> list[Finding]:
-    """Names that hold no id, or stand for a snapshot whose manifest is not there."""
-    findings = []
-    there = set(store.ids())
-    for known in store.names():
-        name = f"refs/{known}"
-        try:
-            snapshot_id = store.id_of(known)
-        except UnknownSnapshot:
-            continue  # removed since it was listed
-        except MlstreamError as exc:
-            findings.append(Finding("name", name, _problem(exc, name), (known,)))
-            continue
-        if snapshot_id not in there:
-            problem = f"it stands for {snapshot_id}, and manifests/{snapshot_id}.json is missing"
-            findings.append(Finding("name", name, problem, (known,)))
-    return findings

@@ -27,7 +27,7 @@ from mlstream.snapshots.store import Store
 SEGMENT_CELLS = 16
 _ROWS_AT_ONCE = 8192  # canonical bytes are made and hashed in pieces that stay in the processor's cache
 # What reading rows that are not what they should be may raise: a store from elsewhere can hold anything.
-_UNREADABLE = (MlstreamError, pa.ArrowException, ValueError, TypeError, KeyError, OverflowError, OSError)
+UNREADABLE = (MlstreamError, pa.ArrowException, ValueError, TypeError, KeyError, OverflowError, OSError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ class _Check:
                             cell = self._open(at)
                     elif not cell.own and self._row >= self._end:
                         return len(self._cells)
-        except _UNREADABLE as exc:
+        except UNREADABLE as exc:
             if at < len(self._segment.cells):
                 self._report(self._cells[at], f"its rows cannot be read: {exc}")
             self._spoil(self._cells[at], base)
@@ -206,7 +206,7 @@ class _Check:
                 with pq.ParquetFile(self._store.obtain(name)) as file:
                     column = file.read(columns=[PARTITION.name]).column(PARTITION.name)
                 right = column.null_count == 0 and pc.unique(column).to_pylist() == [self._segment.partition]
-            except _UNREADABLE as exc:
+            except UNREADABLE as exc:
                 problem = f"its partition column cannot be read: {exc}"
             else:
                 problem = "" if right else f"its partition column says something else than {self._segment.partition}"

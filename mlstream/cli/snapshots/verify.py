@@ -47,7 +47,7 @@ def verify(session: Session, names: tuple[str, ...], everything: bool, deep: boo
     """
     from mlstream.errors import IntegrityError, UsageError
     from mlstream.snapshots.store import Store
-    from mlstream.snapshots.verify import check_names
+    from mlstream.snapshots.verify_parts import check_names
 
     if bool(names) == everything:
         raise UsageError("name the snapshots to check, or give --all", hint="`mlstream snapshot ls` lists them")

@@ -10,6 +10,7 @@ import os
 import random
 import secrets
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
     from mlstream.broker.client import Client
     from mlstream.broker.connection import Connection
     from mlstream.snapshots.snapshot import Snapshot
+    from tests.faults.scene import Commands, Scene
 
-SHORT_ROUNDS = 10
+SHORT_ROUNDS = 6
 
 
 @pytest.fixture(scope="session")
@@ -65,3 +67,22 @@ def freeze(broker: Connection, home: Home) -> Callable[..., Snapshot]:
         return mlstream.snapshot(name, topics=topics, **{"connection": broker, "home": home, **options})
 
     return run
+
+
+@pytest.fixture(scope="session")
+def commands(broker: Connection) -> Iterator[Commands]:
+    """The program that runs commands and lets them die."""
+    from tests.faults.scene import running_commands
+
+    with running_commands(broker) as running:
+        yield running
+
+
+@pytest.fixture
+def scene(client: Client, broker: Connection, topic: str, tmp_path: Path, commands: Commands) -> Scene:
+    """A store with a snapshot of a topic that has grown since."""
+    from mlstream.broker.admin import KEEP_EVERYTHING, create_topic
+    from tests.faults.scene import make_scene
+
+    create_topic(client, topic, partitions=2, config=KEEP_EVERYTHING)
+    return make_scene(broker, topic, commands, tmp_path)

@@ -44,6 +44,12 @@ def load_config(path: str | Path) -> ExperimentConfig:
     """
     path = Path(path)
     node, data = _read(path, "an experiment is a mapping of keys", hint="start with `experiment: NAME`")
+    if "snapshot" in data and data.keys() <= SnapshotFile.model_fields.keys():
+        raise ConfigError(
+            f"{path}: it says what to freeze, and is no experiment",
+            hint=f"use it with `mlstream snapshot create NAME --config {path}`, or add `experiment:` and the rest",
+            path=str(path),
+        )
     return _validated(path, node, data, ExperimentConfig).located(path.resolve(), project_root(path.resolve().parent))
 
 

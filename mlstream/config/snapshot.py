@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from mlstream.config.section import Section
 from mlstream.errors import MlstreamError
@@ -26,7 +26,12 @@ def _checked(parse: Callable[[str], object]) -> Callable[[str], str]:
 
 
 Topic = Annotated[str, AfterValidator(_checked(parse_topic))]
-PositionText = Annotated[str, AfterValidator(_checked(parse_position))]
+PositionText = Annotated[
+    str,
+    BeforeValidator(lambda value: str(value) if isinstance(value, int) else value),  # an offset
+    AfterValidator(_checked(parse_position)),
+    WithJsonSchema({"type": ["string", "integer"]}),
+]
 Rate = Annotated[str, AfterValidator(_checked(parse_rate))]
 
 

@@ -31,7 +31,7 @@ from mlstream.snapshots.cuts import Cut
 from mlstream.snapshots.file_bytes import digest_files
 from mlstream.snapshots.files import FilePattern, list_files
 from mlstream.snapshots.fixing import Fixed, ask_again, fix
-from mlstream.snapshots.gather import files_text, gather, open_databases, read_tables
+from mlstream.snapshots.gather import files_text, gather, opened, read_tables, sources_of
 from mlstream.snapshots.leases import Lease
 from mlstream.snapshots.plan import plan_partition
 from mlstream.snapshots.registry import Registry, RegistryAddress, find_registry
@@ -169,15 +169,16 @@ def freeze(
     # 1. claim the name
     with store.claim(name), store.staging() as staged, store.lease(f"freezing {name}") as lease:
         # 2. the cut
+        sources = sources_of(wanted.tables, staged=staged)
         cut_began = time.monotonic()
         listed = list_files(wanted.files, home=store.path)
-        with open_databases(wanted.tables, staged=staged) as opened:
+        with opened(sources):
             fixed = fix(client, wanted.topics, began=cut_began, allow_partial=options.allow_partial)
             # 3. refuse a name that stands for something else
             taken = check_free(store, name, fixed, listed, wanted.tables)
             # 4. the tables
-            tables = read_tables(opened, staged=staged, tell=tell)
-            databases = [each.cut for each in opened]
+            tables = read_tables(sources, staged=staged, tell=tell)
+            databases = [each.cut for each in sources]
         # 5. the files
         if listed:
             tell(f"reading {files_text(listed)}")

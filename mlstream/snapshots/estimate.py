@@ -13,7 +13,7 @@ from mlstream.ranges import PartitionRange
 from mlstream.snapshots.file_bytes import digest_files
 from mlstream.snapshots.files import list_files
 from mlstream.snapshots.fixing import Fixed, fix
-from mlstream.snapshots.gather import open_databases
+from mlstream.snapshots.gather import opened, sources_of
 from mlstream.snapshots.objects import ObjectWriter
 from mlstream.snapshots.plan import plan_partition
 from mlstream.snapshots.reuse import find_reuse
@@ -86,7 +86,7 @@ def estimate(client: Client | None, store: Store, wanted: Wanted, *, allow_parti
         BrokerUnavailable, DatabaseError, StoreError: the cluster, a database or the disk cannot be used.
     """
     listed = list_files(wanted.files, home=store.path)
-    with store.staging() as staged, open_databases(wanted.tables, staged=staged):
+    with store.staging() as staged, opened(sources_of(wanted.tables, staged=staged)):
         fixed = fix(client, wanted.topics, allow_partial=allow_partial)
     sizes = {file.sha256: file.size_bytes for file in digest_files(listed)}
     new_bytes = sum(size for digest, size in sizes.items() if not store.holds(digest, size))

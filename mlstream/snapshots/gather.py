@@ -47,8 +47,8 @@ NOTHING = Gathered()
 
 
 @dataclass(frozen=True, slots=True)
-class OpenDatabase:
-    """A database whose transaction is open, and what will be read in it."""
+class Source:
+    """A database, and what will be read of it in one transaction, which is open while this is entered (`with`)."""
 
     database: Database
     requests: tuple[TableRequest, ...]
@@ -64,26 +64,32 @@ class OpenDatabase:
         )
 
 
-@contextmanager
-def open_databases(requests: Sequence[TableRequest], *, staged: Path) -> Iterator[tuple[OpenDatabase, ...]]:
-    """Open every database that is named, once, however often and in whatever order: what each shows is fixed then.
+def sources_of(requests: Sequence[TableRequest], *, staged: Path) -> tuple[Source, ...]:
+    """Every database that is named, once, however often and in whatever order. Opens none: that is part of the cut.
 
     Raises:
-        UsageError, DatabaseError, UnknownTable: as `databases.open_database`.
+        UsageError: a URL that is none of a database.
     """
     of: dict[str, list[TableRequest]] = {}
     for request in requests:
         of.setdefault(parse_address(request.url).url, []).append(request)
+    return tuple(Source(open_database(url, tables=tables, folder=staged), tuple(tables)) for url, tables in of.items())
+
+
+@contextmanager
+def opened(sources: Sequence[Source]) -> Iterator[None]:
+    """Open databases one after the other: what each shows is fixed then, and until the end.
+
+    Raises:
+        DatabaseError, UnknownTable: one cannot be reached, refuses, or lacks a table.
+    """
     with ExitStack() as stack:
-        yield tuple(
-            OpenDatabase(stack.enter_context(open_database(url, tables=tables, folder=staged)), tuple(tables))
-            for url, tables in of.items()
-        )
+        for source in sources:
+            stack.enter_context(source.database)
+        yield
 
 
-def read_tables(
-    opened: Sequence[OpenDatabase], *, staged: Path, tell: Callable[[str], None]
-) -> tuple[FrozenTable, ...]:
+def read_tables(sources: Sequence[Source], *, staged: Path, tell: Callable[[str], None]) -> tuple[FrozenTable, ...]:
     """Every table, read while its database is open, in order of their names.
 
     Args:
@@ -94,7 +100,7 @@ def read_tables(
         StoreError: the disk is full or cannot be written.
     """
     found = []
-    for each in opened:
+    for each in sources:
         for request in each.requests:
             tell(f"reading table {request.name}")
             found.append(freeze_table(each.database.read(request), staged))
@@ -132,8 +138,9 @@ def gather(
     if objects:
         lease.hold(objects=objects)  # held before it is looked at: what is there after this stays
     new = {digest: path for digest, (path, stored) in written.items() if not store.holds(digest, stored.size_bytes)}
-    if files:
-        tell(f"copying {files_text(files)}")
+    lacking = [file for file in files if not store.holds(file.sha256, file.size_bytes)]
+    if lacking:
+        tell(f"copying {files_text(lacking)}")
     return Gathered(
         tuple(files),
         tuple(table.content for table in tables),

@@ -132,6 +132,7 @@ def print_estimate(session: Session, name: str, found: Estimate) -> None:
     print_facts(session, facts)
     if not found.partitions:
         return
+    session.out.print()
     table = narrow_table(("topic", "part", "from", "to", "to fetch", "bytes", "unstable"))
     for part in found.partitions:
         table.add_row(

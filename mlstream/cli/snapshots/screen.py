@@ -94,7 +94,7 @@ def narrow_table(headers: tuple[str, ...]) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1))
     left = {"topic", "records", "payloads", "table", "key", "file", "sha256"}
     for header in headers:
         table.add_column(header, justify="left" if header in left else "right", overflow="fold")

@@ -30,10 +30,10 @@ def show(session: Session, name: str, as_json: bool) -> None:
         ("stored", f"{size_text(found.size_bytes)} in {len(found.storage.objects):,} objects"),
     ]
     for cut in cuts[-3:]:
-        sources = ", ".join([*cut.source, *(database.source for database in cut.databases)])
-        origin = f" from {sources}" if sources else ""
-        facts.append(("cut", f"{time_text(cut.created_at_ms)} by {cut.user}@{cut.host}{origin}, {cut.cut_ms:,} ms"))
+        source = f" from {','.join(cut.source)}" if cut.source else ""
+        facts.append(("cut", f"{time_text(cut.created_at_ms)} by {cut.user}@{cut.host}{source}"))
     if len(cuts) > 3:
         facts.append(("", f"and {len(cuts) - 3} times before"))
+    facts += [("database", found.source) for found in (cuts[-1].databases if cuts else ())]
     print_facts(session, facts)
     print_content(session, found, cuts[-1] if cuts else None)

@@ -171,7 +171,7 @@ def parse_cut(data: bytes, path: str) -> Cut:
                 for each in found.get("files", ())
             ),
         )
-    except (ValueError, KeyError, TypeError) as exc:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
         raise IntegrityError(f"{path}: not a cut: {exc}", hint="delete it; no snapshot needs it") from exc
 
 

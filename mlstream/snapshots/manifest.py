@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias
 import rfc8785
 
 from mlstream.errors import IntegrityError
-from mlstream.snapshots.content import FileContent, SchemaContent, TableContent, check_digest
+from mlstream.snapshots.content import FileContent, SchemaContent, TableContent, check_digest, check_int64
 
 FORMAT = 1
 CELL_OFFSETS = 1 << 16  # a format constant: cell k of a partition is the offsets [k * 2^16, (k + 1) * 2^16)
@@ -256,7 +256,7 @@ def text_or_none(number: int | None) -> str | None:
 
 def int_or_none(text: str | None) -> int | None:
     """The inverse of `text_or_none`."""
-    return None if text is None else int(text)
+    return None if text is None else check_int64(text)
 
 
 def _stream_json(stream: StreamContent) -> dict[str, Any]:
@@ -293,15 +293,15 @@ def _stream_of(found: dict[str, Any]) -> StreamContent:
         tuple(
             PartitionContent(
                 partition=part["partition"],
-                start=int(part["start"]),
-                stop=int(part["stop"]),
-                rows=int(part["rows"]),
+                start=check_int64(part["start"]),
+                stop=check_int64(part["stop"]),
+                rows=check_int64(part["rows"]),
                 root=part["root"],
                 payload_digest=part["payload_digest"],
                 min_timestamp_ms=int_or_none(part["min_timestamp_ms"]),
                 max_timestamp_ms=int_or_none(part["max_timestamp_ms"]),
                 timestamp_type=part["timestamp_type"],
-                missing=tuple((int(gap["start"]), int(gap["stop"])) for gap in part["missing"]),
+                missing=tuple((check_int64(gap["start"]), check_int64(gap["stop"])) for gap in part["missing"]),
             )
             for part in found["partitions"]
         ),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlstream.errors import IntegrityError
-from mlstream.snapshots.content import check_digest
+from mlstream.snapshots.content import check_digest, check_int64
 from mlstream.snapshots.manifest import (
     CELL_OFFSETS,
     FORMAT,
@@ -132,7 +132,7 @@ def parse_storage(data: bytes, snapshot_id: str) -> Storage:
                 for found in document["streams"]
             ),
             {
-                check_digest(name): StoredObject(int(found["size_bytes"]), int(found["rows"]))
+                check_digest(name): StoredObject(check_int64(found["size_bytes"]), check_int64(found["rows"]))
                 for name, found in document["objects"].items()
             },
             tuple(
@@ -140,7 +140,7 @@ def parse_storage(data: bytes, snapshot_id: str) -> Storage:
                 for found in document.get("tables", ())  # the first releases had none
             ),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
         raise IntegrityError(
             f"storage/{snapshot_id}.json: not a storage map: {exc}",
             hint="the file was damaged; restore it from a copy, or freeze again",
@@ -235,7 +235,7 @@ def _piece_json(piece: Piece) -> dict[str, str]:
 
 
 def _piece_of(found: dict[str, Any]) -> Piece:
-    return Piece(check_digest(found["object"]), int(found["row"]), int(found["rows"]))
+    return Piece(check_digest(found["object"]), check_int64(found["row"]), check_int64(found["rows"]))
 
 
 def _partition_json(part: StoredPartition) -> dict[str, Any]:
@@ -266,9 +266,9 @@ def _partition_of(found: dict[str, Any]) -> StoredPartition:
         tuple(
             StoredCell(
                 Cell(
-                    start=int(cell["start"]),
-                    stop=int(cell["stop"]),
-                    rows=int(cell["rows"]),
+                    start=check_int64(cell["start"]),
+                    stop=check_int64(cell["stop"]),
+                    rows=check_int64(cell["rows"]),
                     positions=bytes.fromhex(cell["positions"]),
                     payloads=bytes.fromhex(cell["payloads"]),
                     min_timestamp_ms=int_or_none(cell["min_timestamp_ms"]),

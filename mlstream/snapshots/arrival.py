@@ -8,9 +8,10 @@ uses, sizes that lie, Parquet files that are something else than they should be.
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -38,11 +39,11 @@ def check_documents(content: Content, storage: Storage, *, where: str) -> None:
         IntegrityError: naming what no snapshot says.
     """
     for stream in content.streams:
-        if _TOPIC.fullmatch(stream.topic) is None or stream.topic in (".", ".."):
-            raise IntegrityError(f"{where}: {stream.topic[:80]!r} is no name of a topic", hint=_HINT)
+        if not _is(_TOPIC, stream.topic) or stream.topic in (".", ".."):
+            raise IntegrityError(f"{where}: {str(stream.topic)[:80]!r} is no name of a topic", hint=_HINT)
         for text in (stream.cluster_id, stream.topic_id):
-            if _CLUSTER.fullmatch(text) is None:
-                raise IntegrityError(f"{where}: {text[:80]!r} is no id of a cluster or topic", hint=_HINT)
+            if not _is(_CLUSTER, text):
+                raise IntegrityError(f"{where}: {str(text)[:80]!r} is no id of a cluster or topic", hint=_HINT)
     for table in content.tables:
         for text in (table.name, *(column.name for column in table.columns)):
             if not text or any(ord(sign) < 32 or ord(sign) == 127 for sign in text):
@@ -55,6 +56,11 @@ def check_documents(content: Content, storage: Storage, *, where: str) -> None:
             raise IntegrityError(
                 f"{where}: object {digest} of {found.size_bytes} bytes and {found.rows} rows", hint=_HINT
             )
+
+
+def _is(pattern: re.Pattern[str], found: object) -> bool:
+    """Whether it is text of that form; JSON may have put anything there."""
+    return isinstance(found, str) and pattern.fullmatch(found) is not None
 
 
 def uses(content: Content, storage: Storage) -> dict[str, str]:
@@ -72,9 +78,28 @@ def check_cut(data: bytes, *, where: str) -> None:
         IntegrityError: when they are not.
     """
     cut = parse_cut(data, where)
-    for text in (cut.name, cut.user, cut.host, *cut.source):
-        if any(ord(sign) < 32 or ord(sign) == 127 for sign in text):
-            raise IntegrityError(f"{where}: it holds control characters", hint=_HINT)
+    try:
+        numbers = cut.cut_ms, cut.seconds, *(part.partition for stream in cut.streams for part in stream.partitions)
+        texts = (cut.name, cut.user, cut.host, *cut.source, *cut.tools.values())
+        sound = all(isinstance(each, (int, float)) for each in numbers) and all(isinstance(t, str) for t in texts)
+    except (TypeError, AttributeError):
+        sound = False
+    if not sound:
+        raise IntegrityError(f"{where}: not a cut: a number or a text is none", hint=_HINT)
+    if any(ord(sign) < 32 or ord(sign) == 127 for text in _texts(json.loads(data)) for sign in text):
+        raise IntegrityError(f"{where}: it holds control characters", hint=_HINT)
+
+
+def _texts(document: object) -> Iterator[str]:
+    if isinstance(document, str):
+        yield document
+    elif isinstance(document, dict):
+        for key, value in document.items():
+            yield key
+            yield from _texts(value)
+    elif isinstance(document, list):
+        for each in document:
+            yield from _texts(each)
 
 
 def check_room(sizes: Mapping[str, int], folder: Path, *, where: str) -> None:

@@ -143,7 +143,7 @@ def _documents(remote: Remote, snapshot_id: str) -> _Arriving:
     storage = storage_there(remote, snapshot_id, content)
     check_documents(content, storage, where=f"{remote.url}: snapshot {snapshot_id[:12]}")
     cuts = {}
-    paths = sorted(found.path for found in remote.list("cuts") if found.path.startswith(f"cuts/{snapshot_id}-"))
+    paths = sorted(found.path for found in remote.list("cuts", beginning=f"{snapshot_id}-"))
     for path in [path for path in paths if _CUT.fullmatch(path)][-_MOST_CUTS:]:
         data = remote.read(path, most_bytes=MOST_CUT_BYTES)
         check_cut(data, where=f"{remote.url}/{path}")
@@ -211,10 +211,10 @@ def _prove(arriving: _Arriving, small: Store, *, where: str) -> None:
         IntegrityError: what came is not what it says to be.
     """
     snapshot_id = arriving.snapshot_id
-    for path, data in (
-        (small.storage(snapshot_id), arriving.storage.to_bytes(snapshot_id)),
-        (small.manifest(snapshot_id), arriving.content.to_bytes()),
-    ):
+    documents = {small.path / "cuts" / name: data for name, data in arriving.cuts.items()}
+    documents[small.storage(snapshot_id)] = arriving.storage.to_bytes(snapshot_id)
+    documents[small.manifest(snapshot_id)] = arriving.content.to_bytes()
+    for path, data in documents.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
     try:

@@ -39,8 +39,8 @@ class Remote(Protocol):
     def conditional(self) -> bool:
         """Whether `put_new` is decided by the store, so that of several machines exactly one succeeds."""
 
-    def list(self, folder: str) -> list[Found]:
-        """The files under a folder, however deep; none when there is no such folder."""
+    def list(self, folder: str, *, beginning: str = "") -> list[Found]:
+        """The files under a folder, however deep, whose paths in it begin so; none when there is no such folder."""
 
     def size(self, path: str) -> int | None:
         """A file's size; None when it is not there."""

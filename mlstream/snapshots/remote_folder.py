@@ -40,7 +40,7 @@ class FolderRemote:
         """The folder."""
         return self._root
 
-    def list(self, folder: str) -> list[Found]:
+    def list(self, folder: str, *, beginning: str = "") -> list[Found]:
         found = []
         with self._asking(folder):
             self._check_links(folder)
@@ -50,9 +50,11 @@ class FolderRemote:
                         raise self._is_link(path.relative_to(self._root).as_posix())
                 for name in names:
                     path = Path(parent, name)
-                    known = path.lstat()
-                    tag = f"{known.st_mtime_ns}-{known.st_size}-{known.st_ino}"
-                    found.append(Found(path.relative_to(self._root).as_posix(), known.st_size, tag))
+                    place = path.relative_to(self._root).as_posix()
+                    if place.startswith(f"{folder}/{beginning}"):
+                        known = path.lstat()
+                        tag = f"{known.st_mtime_ns}-{known.st_size}-{known.st_ino}"
+                        found.append(Found(place, known.st_size, tag))
         return found
 
     def size(self, path: str) -> int | None:
@@ -66,10 +68,10 @@ class FolderRemote:
 
     def read(self, path: str, *, most_bytes: int) -> bytes:
         with self._asking(path), self._opened(path) as file:
-            data = file.read(most_bytes + 1)
-        if len(data) > most_bytes:
-            raise too_large(self.url, path, self.size(path) or len(data), most_bytes)
-        return data
+            size = os.fstat(file.fileno()).st_size
+            if size <= most_bytes:
+                return file.read(size)
+        raise too_large(self.url, path, size, most_bytes)
 
     def read_range(self, path: str, start: int, length: int) -> bytes:
         with self._asking(path), self._opened(path) as file:
@@ -115,7 +117,7 @@ class FolderRemote:
     def _opened(self, path: str) -> Iterator[IO[bytes]]:
         self._check_links(path)
         descriptor = os.open(self._root / path, os.O_RDONLY | _NO_LINKS)
-        with open(descriptor, "rb", buffering=0) as file:
+        with open(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise IntegrityError(
                     f"{self.url}/{path}: it is no ordinary file", hint="it was not made by mlstream; do not use it"

@@ -43,7 +43,7 @@ class FsspecRemote:
             raise unusable(url, "", _reason(exc), hint="a store is a folder, or a URL that fsspec knows") from exc
         self._files, self._root = found[0], found[1].rstrip("/")
 
-    def list(self, folder: str) -> list[Found]:
+    def list(self, folder: str, *, beginning: str = "") -> list[Found]:
         with self._asking(folder):
             self._files.invalidate_cache()
             try:
@@ -51,11 +51,12 @@ class FsspecRemote:
             except FileNotFoundError:
                 return []
             root = self._root.strip("/")
-            return [
+            files = [
                 Found(path.strip("/").removeprefix(root).strip("/"), int(info.get("size") or 0), _tag(info))
                 for path, info in found.items()
                 if info.get("type") == "file"
             ]
+        return [each for each in files if each.path.startswith(f"{folder}/{beginning}")]
 
     def size(self, path: str) -> int | None:
         with self._asking(path):

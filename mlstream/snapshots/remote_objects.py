@@ -67,13 +67,17 @@ class ObjectsRemote:
                 retry_config={"max_retries": 5, "retry_timeout": timedelta(minutes=2)},
             )
 
-    def list(self, folder: str) -> list[Found]:
+    def list(self, folder: str, *, beginning: str = "") -> list[Found]:
+        start = f"{folder}/{beginning}"
+        found = []
         with self._asking(folder):
-            return [
-                Found(meta["path"], meta["size"], meta["e_tag"] or "")
-                for page in self._store.list(folder)
-                for meta in page
-            ]
+            for page in self._store.list(folder, offset=start if beginning else None):
+                for meta in page:
+                    if meta["path"].startswith(start):
+                        found.append(Found(meta["path"], meta["size"], meta["e_tag"] or ""))
+                if page and page[-1]["path"][: len(start)] > start:  # they come in order
+                    break
+        return found
 
     def size(self, path: str) -> int | None:
         try:

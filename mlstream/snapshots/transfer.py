@@ -23,7 +23,7 @@ T = TypeVar("T")
 JOBS = 8
 ASKING = 32  # questions that cost a round trip and nothing else
 MOST_MANIFEST_BYTES = 256 << 20
-MOST_STORAGE_BYTES = 1 << 30
+MOST_STORAGE_BYTES = 512 << 20
 MOST_CUT_BYTES = 64 << 20
 _MOST_REF_BYTES = 1024
 _ID = re.compile(r"[0-9a-f]{64}")
@@ -63,7 +63,7 @@ def find_there(remote: Remote, name_or_id: str) -> tuple[str, str | None]:
         if remote.size(manifest_path(name_or_id)) is not None:
             return name_or_id, None
     elif _BEGINNING.fullmatch(name_or_id):
-        fitting = [found for found in ids_there(remote) if found.startswith(name_or_id)]
+        fitting = ids_there(remote, beginning=name_or_id)
         if len(fitting) == 1:
             return fitting[0], None
         if fitting:
@@ -90,9 +90,10 @@ def id_there(remote: Remote, name: str) -> str | None:
     return text
 
 
-def ids_there(remote: Remote) -> list[str]:
-    """The ids of all snapshots of a remote store, sorted."""
-    stems = [found.path.removeprefix("manifests/").removesuffix(".json") for found in remote.list("manifests")]
+def ids_there(remote: Remote, *, beginning: str = "") -> list[str]:
+    """The ids of all snapshots of a remote store, or of those that begin so, sorted."""
+    found = remote.list("manifests", beginning=beginning)
+    stems = [each.path.removeprefix("manifests/").removesuffix(".json") for each in found]
     return sorted(stem for stem in stems if _ID.fullmatch(stem))
 
 

@@ -74,7 +74,7 @@ def running_s3(folder: Path) -> Iterator[S3Server]:
     with (folder / "log").open("wb") as log, ExitStack() as stack:
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, start_new_session=True)
         stack.callback(process.wait, 30)
-        stack.callback(process.terminate)
+        stack.callback(process.kill)  # it would take its time, and its data are of no use any more
         stack.enter_context(guarded(process.pid, str(folder / "data")))
         _wait(endpoint, process, folder / "log")
         yield S3Server(endpoint, access_key, secret_key, process.pid)

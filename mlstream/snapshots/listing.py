@@ -24,7 +24,9 @@ from mlstream.snapshots.manifest import FORMAT, parse_content
 from mlstream.snapshots.protection import kept_until
 from mlstream.snapshots.store import Store, store_error
 
+_OBJECTS = b'{"format":%d,"objects":{' % FORMAT
 _SUMMARY = 1  # raise it when a summary holds something else
+_KEYS = {"stamp", "complete", "rows", "topics", "files", "tables", "size_bytes", "cut_at_ms"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,13 @@ def _summary(store: Store, snapshot_id: str, cut: Path | None) -> dict[str, Any]
 
 def _stored_bytes(store: Store, snapshot_id: str) -> int | None:
     try:
-        objects = json.loads(store.read(store.storage(snapshot_id)))["objects"]
+        data = store.read(store.storage(snapshot_id))
+        # As `Storage.to_bytes` writes it the objects come first, and the long list of cells need not be parsed.
+        end = data.find(b'},"snapshot":')
+        if data.startswith(_OBJECTS) and data.endswith(b"}") and end > 0:
+            objects = json.loads(data[len(_OBJECTS) - 1 : end + 1])
+        else:
+            objects = json.loads(data)["objects"]
         return sum(int(found["size_bytes"]) for found in objects.values())
     except (IntegrityError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -171,17 +179,19 @@ def _read_summaries(path: Path) -> dict[str, dict[str, Any]]:
     try:
         document = json.loads(path.read_bytes())
         if document["format"] == _SUMMARY:
-            found: dict[str, dict[str, Any]] = document["snapshots"]
-            return found
-    except (OSError, ValueError, KeyError, TypeError):
+            return {each: found for each, found in document["snapshots"].items() if found.keys() == _KEYS}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass  # not there, or damaged: made anew
     return {}
 
 
 def _write_summaries(path: Path, found: dict[str, dict[str, Any]]) -> None:
     # Where it cannot be written the next list takes as long as this one.
-    with suppress(OSError):
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
         temporary.write_text(json.dumps({"format": _SUMMARY, "snapshots": found}), encoding="utf-8")
         temporary.replace(path)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink()

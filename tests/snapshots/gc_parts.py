@@ -153,7 +153,8 @@ def _pause() -> None:
 
 
 def _ended() -> bool:
-    return bool(select.select([sys.stdin], [], [], 0)[0])
+    """Whether the test has had enough; a moment's rest between two rounds, so that others get through the gate."""
+    return bool(select.select([sys.stdin], [], [], 0.02)[0])
 
 
 PARTS: dict[str, Callable[..., None]] = {

@@ -9,6 +9,9 @@ from mlstream.errors import StoreError
 
 _HINTS = {
     errno.ENOSPC: "free some space, or set MLSTREAM_HOME to a larger disk",
+    errno.EDQUOT: "free some of your quota, or set MLSTREAM_HOME to another disk",
+    errno.EFBIG: "allow larger files (`ulimit -f`), or set MLSTREAM_HOME to another disk",
+    errno.EIO: "check the disk, or set MLSTREAM_HOME to another one",
     errno.EROFS: "set MLSTREAM_HOME to a folder that can be written",
     errno.EACCES: "set MLSTREAM_HOME to a folder that can be written",
     errno.EPERM: "set MLSTREAM_HOME to a folder that can be written",

@@ -144,6 +144,7 @@ class _Export:
             for stream in snapshot.streams
         ) + sum(table.rows for table in snapshot.tables)
         self._lock = Lock()
+        self._written: dict[str, dict[str, Any]] = {}
         self.rows = 0
 
     def write(self) -> None:
@@ -174,9 +175,7 @@ class _Export:
             "complete": snapshot.complete,
             "format": self._kind,
             "streams": [self._stream_json(stream) for stream in snapshot.streams],
-            "tables": [
-                {**table.to_json(), "rows": table.rows, "path": self._table_path(table)} for table in snapshot.tables
-            ],
+            "tables": [{**table.to_json(), **self._written[self._table_path(table)]} for table in snapshot.tables],
             "files": [{**file.to_json(), "size_bytes": file.size_bytes} for file in snapshot.files],
         }
         manifest = snapshot.store.read(snapshot.store.manifest(snapshot.id))
@@ -196,11 +195,10 @@ class _Export:
             "decoded": None if view is None else [list(column) for column in view.columns],
             "files": [
                 {
-                    "path": self._partition_path(stream, part),
                     "partition": part.partition,
                     "start": part.start,
                     "stop": part.stop,
-                    "rows": part.rows if view is None else view.rows[part.partition],
+                    **self._written[self._partition_path(stream, part)],
                 }
                 for part in stream.partitions
             ],
@@ -244,6 +242,9 @@ class _Export:
                 f"{path}: it has {file.rows} rows, and the snapshot holds {wanted}",
                 hint="run `mlstream snapshot verify --deep`",
             )
+        entry = {"path": path, "rows": file.rows, "size_bytes": file.size_bytes, "sha256": file.sha256}
+        with self._lock:
+            self._written[path] = entry
 
     def _copy(self, file: FileContent) -> None:
         """A file's bytes, checked on the way. Never a link: nobody may write to the store through it."""

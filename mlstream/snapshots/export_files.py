@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, TypeAlias, get_args
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from mlstream.errors import UsageError
 from mlstream.snapshots.export_cells import Cells, cells_of, names_of
+from mlstream.snapshots.objects import HashedFile
 
 Format: TypeAlias = Literal["parquet", "csv", "jsonl"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -33,16 +34,13 @@ class ColumnFile:
     """
 
     def __init__(self, path: Path, schema: pa.Schema, kind: Format) -> None:
-        self._schema = schema
+        header = b"" if kind != "csv" else pl.DataFrame(schema=names_of(schema)).write_csv().encode()
         self._kind = kind
-        self._file = path.open("wb")
+        self._file = HashedFile(path)
         self._waiting: list[pa.Table] = []
-        self._parquet: pq.ParquetWriter | None = None
+        self._parquet = pq.ParquetWriter(self._file, schema, compression="zstd") if kind == "parquet" else None
         self.rows = 0
-        if kind == "parquet":
-            self._parquet = pq.ParquetWriter(self._file, schema, compression="zstd")
-        elif kind == "csv":
-            self._file.write(pl.DataFrame(schema=names_of(schema)).write_csv().encode())
+        self._file.write(header)
 
     def __enter__(self) -> ColumnFile:
         return self
@@ -53,12 +51,24 @@ class ColumnFile:
         try:
             if exc is None:
                 self._end_group()
-            if self._parquet is not None:
-                self._parquet.close()
-            self._file.flush()
-            os.fsync(self._file.fileno())
+                if self._parquet is not None:
+                    self._parquet.close()
+                self._file.finish()
         finally:
+            if self._parquet is not None:
+                with suppress(OSError, pa.ArrowException):
+                    self._parquet.close()
             self._file.close()
+
+    @property
+    def size_bytes(self) -> int:
+        """What was written so far."""
+        return self._file.size
+
+    @property
+    def sha256(self) -> str:
+        """Over what was written so far, in hex."""
+        return self._file.hash.hexdigest()
 
     def write(self, columns: Columns) -> None:
         """Go on with these rows."""

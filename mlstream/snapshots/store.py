@@ -230,10 +230,13 @@ class Store:
             yield lease
 
     @contextmanager
-    def in_use(self, snapshot_id: str, purpose: str) -> Iterator[None]:
+    def in_use(self, snapshot_id: str, purpose: str, *, damaged_ok: bool = False) -> Iterator[None]:
         """While a snapshot is read for long, or until a record refers to it: gc spares it, whatever its names.
 
         In a store that this process may not write nothing is held.
+
+        Args:
+            damaged_ok: hold what is there of it, also without a manifest.
 
         Raises:
             UnknownSnapshot: it was deleted before it could be held.
@@ -244,7 +247,7 @@ class Store:
             return
         with self.lease(purpose) as lease:
             lease.hold(snapshots=[snapshot_id])
-            if not self.manifest(snapshot_id).exists():
+            if not damaged_ok and not self.manifest(snapshot_id).exists():
                 raise UnknownSnapshot(f"snapshot {snapshot_id[:12]} was deleted just now", hint="freeze it again")
             yield
 

@@ -106,7 +106,8 @@ def check(
         progress: called with the bytes done and the bytes in all.
         seen: what earlier calls have checked; this one adds to it.
     """
-    return _Check(store, snapshot_id, deep, progress, Seen() if seen is None else seen).run()
+    with store.in_use(snapshot_id, "verifying it", damaged_ok=True):
+        return _Check(store, snapshot_id, deep, progress, Seen() if seen is None else seen).run()
 
 
 class _Check:

@@ -21,6 +21,7 @@ from mlstream.snapshots.store import Store
 if TYPE_CHECKING:
     from mlstream.broker.connection import Connection
     from mlstream.config import DecodeConfig
+    from mlstream.snapshots.difference import Difference
     from mlstream.snapshots.export import Exported
     from mlstream.snapshots.export_files import Format
     from mlstream.snapshots.restore_record import Restored
@@ -223,6 +224,19 @@ class Snapshot:
             topic=topic,
             partition=partition,
         )
+
+    def diff(self, other: Snapshot, *, limit: int = 20) -> Difference:
+        """How another snapshot differs from this one; it may be of another home.
+
+        Args:
+            limit: how many records of each stream, and rows of each table, are given. All are counted.
+
+        Raises:
+            IntegrityError: when an object that has to be read is missing or damaged.
+        """
+        from mlstream.snapshots.diff import diff  # compiled kernels
+
+        return diff(self, other, limit=limit)
 
     def verify(self, deep: bool = False) -> Verified:
         """Check that everything is there and is what its digest says; with `deep` down to every row.

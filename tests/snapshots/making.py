@@ -55,6 +55,13 @@ def columns(rows: Iterable[Row]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
 
 
+def left(home: Home) -> list[str]:
+    """Everything that is in a store, but locks."""
+    if not home.path.exists():
+        return []
+    return sorted(str(p.relative_to(home.path)) for p in home.path.rglob("*") if p.is_file() and p.suffix != ".lock")
+
+
 def values(found: Sequence[bytes | None], *, start: int = 0) -> list[Row]:
     """Rows with these values and successive offsets."""
     return [

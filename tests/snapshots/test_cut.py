@@ -29,6 +29,7 @@ from mlstream.snapshots.fixing import fix
 from mlstream.snapshots.snapshot import Snapshot
 from tests.databases.postgres_server import Postgres
 from tests.snapshots.kafka import Sent, produce, servers
+from tests.snapshots.making import left
 
 ACCOUNTS = (
     "CREATE TABLE checking (id int PRIMARY KEY, balance int NOT NULL)",
@@ -235,11 +236,6 @@ def test_what_cannot_be_read_is_named_and_leaves_nothing(postgres: Postgres, hom
         with pytest.raises(error, match=message):
             mlstream.snapshot("x", tables=tables, queries=queries, home=home)
     assert left(home) == []
-
-
-def left(home: Home) -> list[str]:
-    """Everything in a store but locks."""
-    return sorted(str(p.relative_to(home.path)) for p in home.path.rglob("*") if p.is_file() and p.suffix != ".lock")
 
 
 # --- many topics ---

@@ -17,6 +17,7 @@ from mlstream.home import Home
 from mlstream.snapshots import file_bytes
 from mlstream.snapshots.snapshot import Snapshot
 from tests.snapshots import oracle
+from tests.snapshots.making import left
 
 Freeze = Callable[..., Snapshot]
 
@@ -49,11 +50,6 @@ def froze(home: Home) -> Freeze:
 
 def paths(snapshot: Snapshot) -> list[str]:
     return [file.path for file in snapshot.files]
-
-
-def left(home: Home) -> list[str]:
-    """Everything in a store but locks."""
-    return sorted(str(p.relative_to(home.path)) for p in home.path.rglob("*") if p.is_file() and p.suffix != ".lock")
 
 
 def test_the_bytes_come_back_as_they_were_and_no_broker_is_needed(project: Path, froze: Freeze) -> None:

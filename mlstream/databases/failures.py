@@ -30,6 +30,8 @@ _FIXES = {
 
 _FIXES_BY_WORDS = {
     "statement timeout": _FIXES["57014"],
+    "read-only transaction": _FIXES["25006"],
+    "permission denied": _FIXES["42501"],
     "conflict with recovery": _FIXES["40001"],
     "terminat": "the connection was lost while rows were read; try again",
     "closed the connection": "the connection was lost while rows were read; try again",

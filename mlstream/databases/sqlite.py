@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import re
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,7 +38,7 @@ from mlstream.errors import DatabaseError, MlstreamError, StoreError, UnknownTab
 _WAIT_S = 30.0  # for a writer to end
 _ROWS_AT_ONCE = 1 << 14
 _EXACT = 1 << 53  # integers up to here are exact as float64
-_MOST_SHOWN = 3
+_SECOND = re.compile(r".*:[0-9]+", re.DOTALL)
 _CLASSES = ("integer", "real", "text", "blob")
 _ALLOWED = frozenset(
     {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, getattr(sqlite3, "SQLITE_RECURSIVE", 33)}
@@ -173,10 +174,13 @@ class SqliteDatabase:
     def _names(self, query: str, where: str) -> list[str]:
         cursor = self._execute(f"SELECT * FROM (\n{query}\n) LIMIT 0")
         names = [column[0] for column in cursor.description or ()]
-        twice = sorted({name for name in names if sum(name.lower() == other.lower() for other in names) > 1})
+        lower = {name.lower() for name in names}
+        # SQLite itself calls the second of two columns `a` in a subquery `a:1`.
+        twice = [name.rpartition(":")[0] for name in names if _SECOND.fullmatch(name.lower())]
+        twice = [name for name in twice if name.lower() in lower]
         if not names or twice:
-            what = f"two columns {twice[0]!r}" if twice else "no columns"
-            raise DatabaseError(f"{where} has {what}", hint="give each column a name of its own with AS")
+            what = f"two columns are called {twice[0]!r}" if twice else "it gives no columns"
+            raise DatabaseError(f"{where}: {what}", hint="give each column a name of its own with AS")
         return names
 
     def _columns(

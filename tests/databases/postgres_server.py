@@ -73,7 +73,8 @@ def running_postgres() -> Iterator[str]:
             with _guarded_role(url):
                 rules = folder / "data" / "pg_hba.conf"
                 rules.write_text(f"local all {GUARDED} scram-sha-256\n{rules.read_text()}")
-                with psycopg.connect(url) as connection:
+                with psycopg.connect(url, autocommit=True) as connection:
+                    connection.execute("ALTER SYSTEM SET fsync = off")
                     connection.execute("SELECT pg_reload_conf()")
                 yield url
             server.cleanup()

@@ -91,7 +91,7 @@ def find_garbage(store: Store) -> Garbage:
     if store.home.url is not None:
         raise StoreError(
             f"{store.home.url}: gc works in a store that is a folder",
-            hint="run it on a machine where the store is one, or delete the whole store",
+            hint="push what should stay to another URL (`mlstream snapshot push NAME URL`), and delete this one",
         )
     try:
         return _find_garbage(store)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -85,7 +85,7 @@ def _check(session: Session, store: Store, names: Sequence[str], *, deep: bool) 
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
     from rich.progress import Progress as Bar
 
-    from mlstream.errors import MlstreamError
+    from mlstream.errors import MlstreamError, StoreError
     from mlstream.snapshots.verify import Seen, check
 
     if names:
@@ -107,7 +107,11 @@ def _check(session: Session, store: Store, names: Sequence[str], *, deep: bool) 
 
         for snapshot_id, name in wanted.items():
             bar.reset(task, description=name)
-            checked.append((name, check(store, snapshot_id, deep=deep, progress=tell, seen=seen)))
+            with ExitStack() as stack:
+                with suppress(StoreError):  # a store that cannot be written is checked without
+                    stack.enter_context(store.lease("verify")).hold(snapshots=[snapshot_id])
+                if names or store.manifest(snapshot_id).exists():  # else it was collected since it was listed
+                    checked.append((name, check(store, snapshot_id, deep=deep, progress=tell, seen=seen)))
     return checked
 
 

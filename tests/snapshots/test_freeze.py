@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -161,6 +163,20 @@ def test_ranges_of_time_and_groups_of_several_topics_make_one_snapshot(
     assert values == [b"%d" % n for n in range(100) if n % 2 == 1 and 1020 <= 1000 + n < 1050]
     assert found.scan(other).collect()["offset"].to_list() == [0, 1, 2, 3, 4]
     assert found.complete
+
+
+def test_a_limit_on_the_rate_is_kept_by_all_partitions_together_and_changes_no_byte(
+    broker: Connection, make: Callable[..., None], froze: Freeze, topic: str, tmp_path: Path
+) -> None:
+    make(3)
+    values = random.Random(7).randbytes(3000)
+    produce(broker, topic, [Sent(values[n:] + values[:n], partition=n % 3) for n in range(1500)], codec="none")
+    began = time.monotonic()
+    slow = froze("slow", max_bytes_s=2e6)
+    seconds = time.monotonic() - began
+    assert seconds > (4.5e6 - 1e6) / 2e6  # what may be under way at once came for nothing
+    assert seconds < 30
+    assert froze("quick", at=Home(tmp_path / "elsewhere")).snapshot == slow.snapshot
 
 
 def test_progress_ends_with_everything_done(

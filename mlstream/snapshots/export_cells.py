@@ -181,9 +181,16 @@ def _times(column: pa.Array) -> pl.Series:
 
 def _iso(numbers: Any, unit: str, column: pa.Array, ending: str) -> pl.Series:
     """Moments as NumPy writes them: it knows years before 1 and after 9999."""
-    texts = np.datetime_as_string(numbers.astype(f"datetime64[{unit}]")).astype(object) + ending
+    texts = np.datetime_as_string(numbers.astype(f"datetime64[{unit}]")).tolist()
+    whole = [f"{_four_digits(text) if text.startswith('-') else text}{ending}" for text in texts]
     valid = pl.Series(column.is_valid().to_numpy(zero_copy_only=False))
-    return pl.Series(texts.tolist(), dtype=pl.String).set(~valid, None)
+    return pl.Series(whole, dtype=pl.String).set(~valid, None)
+
+
+def _four_digits(text: str) -> str:
+    """A moment before the year 0, its year with the four digits of ISO 8601."""
+    year, rest = text[1:].split("-", 1)
+    return f"-{year:0>4}-{rest}"
 
 
 def _interval(value: dict[str, int] | None) -> str | None:

@@ -70,7 +70,7 @@ spark.read.csv("{folder}", header=True, multiLine=True, escape='"')
 ```python
 import pandas, duckdb
 
-pandas.read_json("{file}", lines=True, dtype=False, convert_dates=False)
+pandas.read_json("{file}", lines=True, dtype=False)
 duckdb.sql("SELECT * FROM read_json('{folder}/*.jsonl')")
 spark.read.json("{folder}")
 ```

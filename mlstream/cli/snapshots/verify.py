@@ -89,7 +89,8 @@ def _check(session: Session, store: Store, names: Sequence[str], *, deep: bool) 
     from mlstream.snapshots.verify import Seen, check
 
     if names:
-        wanted = {store.find(name)[0]: name for name in names}
+        wanted = {store.find(name)[0]: name for name in reversed(names)}
+        wanted = dict(reversed(wanted.items()))
     else:
         wanted = {snapshot_id: snapshot_id[:SHORT] for snapshot_id in store.ids()}
         for name in reversed(store.names()):

@@ -151,7 +151,9 @@ class Snapshot:
         if decode is not None:
             return self.view(topic, decode).frame()
         self.stream(topic)
-        frames = [frame for part in self.stored(topic) for frame in self._scan_partition(part)]
+        stored = self.stored(topic)
+        self.store.obtain_all(run.object for part in stored for run in _runs(part))
+        frames = [frame for part in stored for frame in self._scan_partition(part)]
         return pl.concat(frames) if frames else pl.LazyFrame(schema=RAW_SCHEMA)
 
     def file(self, path: str) -> Path:
@@ -202,6 +204,19 @@ class Snapshot:
         from mlstream.snapshots.views import open_view  # compiled kernels, which the raw rows do not need
 
         return open_view(self, topic, decode)
+
+    def dead_letters(self, topic: str, decode: DecodeConfig) -> pl.LazyFrame:
+        """The records of a topic that do not decode, where `decode.on_error` is `dead-letter` and so leaves them out.
+
+        Returns:
+            `partition` int32, `offset` int64, `timestamp` datetime[ms, UTC], `key` and `value` binary, `reason` text;
+            in order of partition and offset.
+
+        Raises:
+            UsageError: `decode.on_error` is another, so that no record is left out.
+            UnknownTopic, DecodeError, IntegrityError: as `scan`.
+        """
+        return self.view(topic, decode).dead_letters()
 
     def stored(self, topic: str) -> tuple[StoredPartition, ...]:
         """Where the rows of a topic are, partition by partition."""
@@ -359,7 +374,8 @@ def list_snapshots(home: Home | str | Path | None = None) -> list[Snapshot]:
         except IntegrityError:
             continue
         found.append(Snapshot(store, snapshot_id, names.get(snapshot_id), content))
-    return sorted(found, key=lambda snapshot: [path.name[65:] for path in store.cuts(snapshot.id)][-1:], reverse=True)
+    cuts = {snapshot_id: path.name[65:] for snapshot_id, path in store.last_cuts().items()}
+    return sorted(found, key=lambda snapshot: cuts.get(snapshot.id, ""), reverse=True)
 
 
 def _nearest(name: str, names: list[str], what: str) -> str:

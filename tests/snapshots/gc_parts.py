@@ -7,8 +7,8 @@
     python -m tests.snapshots.gc_parts freeze HOME SERVERS TOPIC STOP NAME POINT
                                                            freeze [0, STOP) of TOPIC; pause at POINT:
                                                            reuse (what it builds on is chosen) or publish
-    python -m tests.snapshots.gc_parts create HOME SERVERS TOPIC ROUNDS
-                                                           freeze growing ranges under names of this topic, each when
+    python -m tests.snapshots.gc_parts create HOME SERVERS TOPIC PREFIX ROUNDS
+                                                           freeze growing ranges as PREFIX-0, PREFIX-1, …, each when
                                                            the name of the one that it builds on is gone
     python -m tests.snapshots.gc_parts collect HOME        gc, again and again, until stdin ends
     python -m tests.snapshots.gc_parts check HOME          verify every named snapshot, again and again, until then
@@ -91,12 +91,12 @@ def freeze(opened: store.Store, servers: str, topic: str, stop: str, name: str, 
     print(_freeze(opened, servers, f"{topic}@0..{stop}", name).reused, flush=True)
 
 
-def create(opened: store.Store, servers: str, topic: str, rounds: str) -> None:
+def create(opened: store.Store, servers: str, topic: str, prefix: str, rounds: str) -> None:
     from mlstream.snapshots.names import remove
 
     before, reused = None, 0
     for number in range(int(rounds)):
-        name = f"{topic[:60]}.{number}"
+        name = f"{prefix}-{number}"
         if before is not None:
             remove(opened, [before])  # from here on gc may take what the next one builds on
         frozen = _freeze(opened, servers, f"{topic}@0..{1000 * (number + 1)}", name)

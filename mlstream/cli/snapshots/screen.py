@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from mlstream.snapshots.snapshot import Snapshot
 
 _MOST_FILES = 20  # on the screen
-_OUTPUT = re.compile(r"[a-z0-9-]+\.[a-z0-9-]+\.[0-9a-f]{12}")  # naming.output_topic of a run
 
 
 def print_facts(session: Session, facts: list[tuple[str, str]]) -> None:
@@ -83,11 +81,6 @@ def print_partitions(session: Session, found: Snapshot, cut: Cut | None) -> None
         session.out.print(f"{beyond:,} records stood above the last stable offset at the cut: open transactions.")
     if not found.complete:
         session.out.print("[bold]This snapshot is partial.[/bold]")
-
-
-def is_output(found: Snapshot) -> bool:
-    """Whether it is what a version of a run wrote: named like its only topic, which is named like an output."""
-    return any(_OUTPUT.fullmatch(name) and found.topics == (name,) for name in found.names)
 
 
 def narrow_table(headers: tuple[str, ...]) -> Table:

@@ -13,8 +13,8 @@ from mlstream.cli.context import Session
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from mlstream.runs.attempt import Progress
     from mlstream.runs.outcome import VersionOutcome
-    from mlstream.runs.replay import Progress
     from mlstream.runs.run import Run
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -84,10 +84,19 @@ def run() -> None:
 @click.argument("config", metavar="CONFIG")
 @click.option("--snapshot", required=True, metavar="NAME", help="The frozen input: a name or an id.")
 @click.option("--version", "versions", multiple=True, metavar="V", help="Only this version; may be repeated.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes a version.")
 @click.option("--force", is_flag=True, help="Compute it again even when it is there.")
 @_JSON
 @click.pass_obj
-def replay(session: Session, config: str, snapshot: str, versions: tuple[str, ...], force: bool, as_json: bool) -> None:
+def replay(
+    session: Session,
+    config: str,
+    snapshot: str,
+    versions: tuple[str, ...],
+    workers: int,
+    force: bool,
+    as_json: bool,
+) -> None:
     """Run every version of the experiment in CONFIG over a frozen snapshot."""
     from mlstream.config import load_config
     from mlstream.runs.replay import run as run_versions
@@ -100,6 +109,7 @@ def replay(session: Session, config: str, snapshot: str, versions: tuple[str, ..
             versions=versions if versions else None,
             connection=_connection(session, found.connection),
             home=session.at,
+            workers=workers,
             force=force,
             progress=report,
         )

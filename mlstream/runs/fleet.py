@@ -1,4 +1,4 @@
-"""Start one process a version, listen to them, notice how each ends, stop them when asked. Knows no Kafka."""
+"""Start a run's processes, listen to them, notice how each ends, stop them when asked. Knows no Kafka."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 from mlstream.runs.machine import limited_environment
 from mlstream.runs.spec import LOG_MARK, Report, Task
@@ -23,11 +24,14 @@ _POLL_S = 0.2
 _LAST_LINES = 3
 
 
+Name: TypeAlias = tuple[str, int]  # a version, and which of its workers
+
+
 @dataclass(frozen=True, slots=True)
 class Ended:
     """How a worker ended: with a report that says `done`, or with an error and its log's last lines."""
 
-    version: str
+    name: Name
     report: Report | None
     error: str | None
     hint: str | None = None
@@ -36,7 +40,7 @@ class Ended:
 
 @dataclass(slots=True)
 class _Worker:
-    version: str
+    name: Name
     process: subprocess.Popen[bytes]
     log: Path
     listener: threading.Thread
@@ -45,44 +49,48 @@ class _Worker:
 
 
 def run_workers(
-    specs: Sequence[Task], *, logs: Mapping[str, Path], on_report: Callable[[str, Report], None]
-) -> dict[str, Ended]:
+    specs: Sequence[Task], *, logs: Mapping[Name, Path], on_report: Callable[[Name, Report], None]
+) -> dict[Name, Ended]:
     """Run all specs at once and wait for them.
 
     Whatever ends this call (an interrupt, an error of `on_report`) ends the workers too.
 
     Args:
-        specs: one a version; `reports` in them is set here.
-        logs: version → where its standard output and error go.
+        specs: one a process; `reports` in them is set here.
+        logs: name → where its standard output and error go.
         on_report: called in this thread with each report.
 
     Returns:
-        version → how its worker ended, in the order in which they ended.
+        name → how it ended, in the order in which they ended. When one worker of a version fails, the others of that
+        version are ended too.
     """
-    heard: queue.Queue[tuple[str, Report | None]] = queue.Queue()
-    workers: dict[str, _Worker] = {}
-    ended: dict[str, Ended] = {}
+    heard: queue.Queue[tuple[Name, Report | None]] = queue.Queue()
+    workers: dict[Name, _Worker] = {}
+    ended: dict[Name, Ended] = {}
     try:
         for spec in specs:
-            workers[spec.version] = _start(spec, logs[spec.version], heard)
+            workers[spec.name] = _start(spec, logs[spec.name], heard)
         while len(ended) < len(workers):
             with suppress(queue.Empty):
-                version, report = heard.get(timeout=_POLL_S)
+                name, report = heard.get(timeout=_POLL_S)
                 if report is not None:
-                    workers[version].last = report
-                    on_report(version, report)
+                    workers[name].last = report
+                    on_report(name, report)
             for worker in workers.values():
-                if worker.version not in ended and _is_over(worker, heard):
-                    ended[worker.version] = _how(worker)
+                if worker.name not in ended and _is_over(worker, heard):
+                    ended[worker.name] = _how(worker)
+                    if ended[worker.name].report is None:
+                        rest = [other for other in workers.values() if other.name not in ended]
+                        _stop([other for other in rest if other.name[0] == worker.name[0]])
     finally:
-        _stop([worker for worker in workers.values() if worker.version not in ended])
+        _stop([worker for worker in workers.values() if worker.name not in ended])
     return ended
 
 
-def _start(spec: Task, log: Path, heard: queue.Queue[tuple[str, Report | None]]) -> _Worker:
+def _start(spec: Task, log: Path, heard: queue.Queue[tuple[Name, Report | None]]) -> _Worker:
     reading, writing = os.pipe()
     try:
-        with log.open("wb") as file:
+        with log.open("ab") as file:  # the workers of a version share it, and a resumed run goes on in it
             process = subprocess.Popen(
                 # -P: the project's folder comes to the path when the version is loaded, not before mlstream itself
                 [sys.executable, "-P", "-X", "faulthandler", "-m", spec.module],
@@ -101,10 +109,10 @@ def _start(spec: Task, log: Path, heard: queue.Queue[tuple[str, Report | None]])
     finally:
         os.close(writing)
     listener = threading.Thread(
-        target=_listen, args=(spec.version, reading, heard), name=f"mlstream-{spec.version}", daemon=True
+        target=_listen, args=(spec.name, reading, heard), name=f"mlstream-{spec.version}-{spec.worker}", daemon=True
     )
     listener.start()
-    worker = _Worker(spec.version, process, log, listener)
+    worker = _Worker(spec.name, process, log, listener)
     if process.stdin is not None:
         with suppress(BrokenPipeError):  # it ended at once; its exit code tells
             process.stdin.write(replace(spec, reports=writing).to_line())
@@ -112,15 +120,15 @@ def _start(spec: Task, log: Path, heard: queue.Queue[tuple[str, Report | None]])
     return worker
 
 
-def _listen(version: str, reading: int, heard: queue.Queue[tuple[str, Report | None]]) -> None:
+def _listen(name: Name, reading: int, heard: queue.Queue[tuple[Name, Report | None]]) -> None:
     with os.fdopen(reading, "rb") as pipe:
         for line in pipe:
             if line.endswith(b"\n"):  # else it died while it wrote
-                heard.put((version, Report.from_line(line)))
-    heard.put((version, None))
+                heard.put((name, Report.from_line(line)))
+    heard.put((name, None))
 
 
-def _is_over(worker: _Worker, heard: queue.Queue[tuple[str, Report | None]]) -> bool:
+def _is_over(worker: _Worker, heard: queue.Queue[tuple[Name, Report | None]]) -> bool:
     """Whether the process has ended and all that it said was heard. Its children may still hold its pipe open."""
     if worker.process.poll() is None:
         return False
@@ -135,15 +143,15 @@ def _how(worker: _Worker) -> Ended:
     _close(worker.process)
     code, last = worker.process.returncode, worker.last
     if last is not None and last.event == "done":
-        return Ended(worker.version, last, None)
+        return Ended(worker.name, last, None)
     tail = tail_of(worker.log)
     if last is not None and last.event == "failed":
-        return Ended(worker.version, None, last.error, last.hint, tail)
+        return Ended(worker.name, None, last.error, last.hint, tail)
     where = f" after {last.rows:,} records" if last is not None and last.rows else ""
     if code is not None and code < 0:
         hint = "perhaps the machine had no memory left" if -code == signal.SIGKILL else None
-        return Ended(worker.version, None, f"its process was ended by {_signal_name(-code)}{where}", hint, tail)
-    return Ended(worker.version, None, f"its process ended by itself with exit code {code}{where}", None, tail)
+        return Ended(worker.name, None, f"its process was ended by {_signal_name(-code)}{where}", hint, tail)
+    return Ended(worker.name, None, f"its process ended by itself with exit code {code}{where}", None, tail)
 
 
 def tail_of(log: Path, lines: int = _LAST_LINES) -> tuple[str, ...]:

@@ -21,7 +21,10 @@ class VersionOutcome:
         described: its digests, model, parameters, features and source files, as `Version.describe` gives them.
         topic, topic_id: where its predictions went; None when the topic was deleted again.
         log: the file with what its process printed.
+        key: digest of all that decides its predictions, whatever ran beside it.
+        reused: the id of the run that computed it, when that was an earlier one.
         rows: records that it answered.
+        resumed: of these, the ones that were there already when a cut-off run was resumed; no figure covers them.
         errors: records that it could not deal with.
         measured: what its process measured; None when it failed.
         columns: the columns of its predictions and their types, pinned.
@@ -37,7 +40,10 @@ class VersionOutcome:
     topic: str | None
     topic_id: str | None
     log: Path = field(repr=False)
+    key: str = ""
+    reused: str | None = None
     rows: int = 0
+    resumed: int = 0
     errors: int = 0
     measured: Measured | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -62,13 +68,14 @@ class VersionOutcome:
 
     @property
     def seconds(self) -> float | None:
-        """From the first batch to the last acknowledged write."""
+        """From the first batch to the last commit."""
         return None if self.measured is None else self.measured.seconds
 
     @property
     def rows_per_second(self) -> float | None:
         """Records a second, over `seconds`."""
-        return None if not self.seconds else self.rows / self.seconds
+        computed = self.rows - self.resumed
+        return None if not self.seconds or not computed else computed / self.seconds
 
     @property
     def latency(self) -> Latency | None:

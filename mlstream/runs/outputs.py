@@ -1,4 +1,4 @@
-"""A run's output topics: make them, clear what a cut-off attempt left, freeze them, check that nothing is missing.
+"""A run's output topics: make them, find those of a cut-off attempt, freeze them, check that nothing is missing.
 
 Never writes into a topic that was there before, and deletes a topic only when a record of this home says, by name and
 by topic id, that it is ours.
@@ -16,6 +16,7 @@ import polars as pl
 
 from mlstream.broker.admin import KEEP_EVERYTHING, create_topic, delete_topic
 from mlstream.broker.client import Client
+from mlstream.broker.settling import settled_bounds
 from mlstream.errors import BrokerError, RunError, UnknownTopic
 from mlstream.home import Home
 from mlstream.runs.layout import decoder
@@ -41,13 +42,29 @@ def free_attempt(client: Client, plan: Plan, earlier: Sequence[Run]) -> int:
 def clear_leftovers(client: Client, home: Home, earlier: Sequence[Run]) -> None:
     """Delete the topics of attempts that were cut off, and note it in their records."""
     for run in earlier:
-        if run.status != "incomplete" or all(found.topic is None for found in run.versions.values()):
+        left = {name: found for name, found in run.versions.items() if found.status == "incomplete"}
+        if run.status != "incomplete" or all(found.topic is None for found in left.values()):
             continue
-        for found in run.versions.values():
+        for found in left.values():
             if found.topic is not None and found.topic_id:
                 delete_own_topic(client, found.topic, found.topic_id)
-        gone = {name: replace(found, topic=None) for name, found in run.versions.items()}
+        gone = {**run.versions, **{name: replace(found, topic=None) for name, found in left.items()}}
         write_record(home, replace(run, versions=gone).to_dict())
+
+
+def still_there(client: Client, run: Run) -> bool:
+    """Whether the cluster has every topic of a run that was cut off, so that it can go on."""
+    for found in run.versions.values():
+        if found.status == "complete":  # an earlier run has computed it
+            continue
+        if found.topic is None or not found.topic_id:
+            return False
+        try:
+            if client.topic(found.topic).topic_id != found.topic_id:
+                return False
+        except UnknownTopic:
+            return False
+    return True
 
 
 def delete_own_topic(client: Client, topic: str, topic_id: str) -> None:
@@ -94,6 +111,7 @@ def freeze_output(
         RunError: it does not hold exactly one prediction for each record of the input, in order.
         SnapshotError, BrokerError: it cannot be frozen.
     """
+    settled_bounds(client, topic)  # the markers of the last transactions may still be on their way
     output = snapshot(topic, topics=[topic], connection=client.connection, home=home)
     check_output(output.view(topic, decoder(columns)), view, topic=topic, source=source)
     return output

@@ -30,6 +30,7 @@ class Plan:
         schema: its columns and their types, pinned.
         versions: in the configuration's order.
         key: digest of all that decides the predictions.
+        version_keys: version → digest of all that decides its predictions, whatever runs beside it.
     """
 
     config: ExperimentConfig
@@ -38,6 +39,7 @@ class Plan:
     schema: Mapping[str, str]
     versions: tuple[Version, ...]
     key: str
+    version_keys: Mapping[str, str]
 
     def run_id(self, attempt: int) -> str:
         """The id of the run's attempt, counted from 1."""
@@ -102,14 +104,16 @@ def make_plan(
         "topic": config.input.topic,
         "decode": config.input.decode.model_dump(mode="json"),
         "schema": [[name, kind] for name, kind in schema.items()],  # its order is what a model without features sees
-        "versions": {
-            version.name: {
-                "digest": version.digest,
-                "features": None if version.features is None else list(version.features),
-            }
-            for version in versions
-        },
     }
-    plan = Plan(config, snapshot_id, view_digest, dict(schema), tuple(versions), digest_value(parts))
+    each: dict[str, dict[str, Any]] = {
+        version.name: {
+            "digest": version.digest,
+            "features": None if version.features is None else list(version.features),
+        }
+        for version in versions
+    }
+    key = digest_value({**parts, "versions": each})
+    version_keys = {name: digest_value({**parts, "versions": {name: one}}) for name, one in each.items()}
+    plan = Plan(config, snapshot_id, view_digest, dict(schema), tuple(versions), key, version_keys)
     plan.topics(1)
     return plan

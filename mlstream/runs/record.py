@@ -9,6 +9,7 @@ from typing import Any
 
 from mlstream.errors import RunError, UnknownRun
 from mlstream.home import Home
+from mlstream.snapshots.remote_home import refresh, send
 from mlstream.versions.files import write_atomically
 
 _ID = re.compile(r"[0-9a-f]{64}")
@@ -35,6 +36,7 @@ def write_record(home: Home, record: dict[str, Any]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False).encode())
+        send(home, path)
     except OSError as exc:
         raise RunError(f"{path}: the run's record cannot be written: {exc}", hint="free the disk, run again") from exc
 
@@ -64,6 +66,7 @@ def read_records(home: Home) -> list[dict[str, Any]]:
     Raises:
         RunError: one is damaged.
     """
+    refresh(home)
     paths = home.runs.glob("*.json") if home.runs.is_dir() else ()
     records = [read_record(home, path.stem) for path in paths if _ID.fullmatch(path.stem)]
     return sorted(records, key=lambda record: (record["started_at"], record["id"]), reverse=True)
@@ -75,6 +78,7 @@ def find_id(home: Home, beginning: str) -> str:
     Raises:
         UnknownRun: there is none, or more than one.
     """
+    refresh(home)
     ids = sorted(path.stem for path in home.runs.glob(f"{beginning}*.json")) if _BEGINNING.fullmatch(beginning) else []
     if len(ids) == 1:
         return ids[0]

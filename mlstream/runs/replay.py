@@ -1,10 +1,10 @@
-"""Run versions over a snapshot, each in a process of its own: the public `run`, and the steps that it takes.
+"""Run versions over a snapshot, each in processes of its own: the public `run`, and the steps that it takes.
 
 1. find everything, before anything starts: the input, the versions, their columns, the topics' names
 2. decode the input, once for all versions
-3. the same run is not computed twice
-4. clear what a cut-off attempt left; write a record that says `incomplete`; make the topics
-5. one process a version; wait for all of them
+3. the same run is not computed twice, nor a version that an earlier run has computed
+4. go on with an attempt that was cut off; or write a record that says `incomplete`, and make the topics
+5. one or more processes a version; wait for all of them
 6. freeze what each wrote, and check that it is one prediction for each record
 7. write the record, whole
 """
@@ -12,59 +12,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
 from filelock import FileLock, Timeout
 
 from mlstream.broker.client import Client
 from mlstream.broker.connection import Connection, find_connection
 from mlstream.config import ExperimentConfig, load_config
-from mlstream.errors import MlstreamError, RunError, UsageError
+from mlstream.errors import RunError, UsageError
 from mlstream.home import Home, find_home
-from mlstream.ranges import PartitionRange
-from mlstream.runs.fleet import Ended, run_workers
-from mlstream.runs.machine import git_state, hardware, math_threads, threads_for
-from mlstream.runs.outcome import Input, VersionOutcome
-from mlstream.runs.outputs import clear_leftovers, drop_topic, free_attempt, freeze_output, make_topics
+from mlstream.runs.attempt import Attempt, Listener, Progress
+from mlstream.runs.outcome import VersionOutcome
+from mlstream.runs.outputs import clear_leftovers, free_attempt, still_there
 from mlstream.runs.plan import Plan, chosen_versions, make_plan
-from mlstream.runs.record import log_path, read_records, write_record
-from mlstream.runs.run import Run, Status, config_values
-from mlstream.runs.spec import Report, Spec
+from mlstream.runs.record import read_records
+from mlstream.runs.run import Run
 from mlstream.snapshots.snapshot import Snapshot, open_snapshot
+from mlstream.snapshots.store import Store
 from mlstream.versions import resolve_version
-from mlstream.versions.digests import environment
-
-if TYPE_CHECKING:
-    from mlstream.snapshots.views import View
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a run is.
-
-    Attributes:
-        stage: `reused`: an earlier run is the answer; `decoding` the input; `scoring` and `freezing` a version.
-        version: which version; None while the input is decoded and when an earlier run is reused.
-        rows: records scored.
-        total: records of the input.
-        state: of the version.
-        run_id: of the run; None until it is known.
-    """
-
-    stage: Literal["decoding", "reused", "scoring", "freezing"]
-    version: str | None = None
-    rows: int = 0
-    total: int = 0
-    state: Literal["loading", "running", "done", "failed"] = "running"
-    run_id: str | None = None
-
-
-Listener = Callable[[Progress], None]
 
 
 def run(
@@ -74,13 +42,16 @@ def run(
     versions: Sequence[str] | None = None,
     connection: Connection | None = None,
     home: Home | str | Path | None = None,
+    workers: int = 1,
     force: bool = False,
     progress: Listener | None = None,
 ) -> Run:
     """Run versions of an experiment over a frozen snapshot, in parallel; their predictions become frozen topics.
 
     The same run (the same input, versions, decoder, features, seed and batches) is computed once: asked for again, the
-    earlier one is returned. A version that fails fails alone; see `Run.status` and `Run.check`.
+    earlier one is returned. A version that another run has computed over the same input is taken from there. A run
+    that was cut off is gone on with: its predictions are written exactly once. A version that fails fails alone; see
+    `Run.status` and `Run.check`.
 
     Args:
         config: an experiment or its file.
@@ -88,6 +59,7 @@ def run(
         versions: which versions; all when None.
         connection: the cluster that predictions go to; found as `find_connection` says when None.
         home: where snapshots and runs are kept; found as `find_home` says when None.
+        workers: processes a version, which share its partitions; how many there are changes no prediction.
         force: compute it again even when it is there.
         progress: called in this thread as the run goes on.
 
@@ -119,9 +91,10 @@ def run(
         schema=dict(view.columns),
     )
     decode_seconds = time.monotonic() - began
-    with _alone(home, plan.key):
+    with _alone(home, plan.key), source.store.in_use(source.id, f"a run of {config.experiment}"):
         # 3. the same run is not computed twice
-        earlier = [Run.from_dict(record, home=home) for record in read_records(home) if record.get("key") == plan.key]
+        records = [Run.from_dict(record, home=home) for record in read_records(home)]
+        earlier = [found for found in records if found.key == plan.key]
         done = next((run for run in earlier if run.status == "complete"), None)
         if done is not None and not force:
             tell(Progress("reused", total=done.input.rows, rows=done.input.rows, state="done", run_id=done.id))
@@ -129,11 +102,30 @@ def run(
         given = connection if connection is not None else find_connection(home, settings=config.connection)
         _check_portable(given)
         with Client(given) as client:
-            # 4. clear what a cut-off attempt left
-            clear_leftovers(client, home, earlier)
-            attempt = free_attempt(client, plan, earlier)
-            replay = _Replay(client, home, plan, attempt, source, view, tell)
-            return replay.run(decode_seconds)
+            # 4. go on with an attempt that was cut off
+            cut_off = None
+            if not force:
+                cut_off = next(
+                    (run for run in earlier if run.status == "incomplete" and still_there(client, run)), None
+                )
+            clear_leftovers(client, home, [run for run in earlier if run is not cut_off])
+            attempt = free_attempt(client, plan, earlier) if cut_off is None else cut_off.attempt
+            now = Attempt(client, home, plan, attempt, source, view, tell, workers)
+            if cut_off is not None:
+                return now.run(cut_off, decode_seconds)
+            return now.run(now.begin({} if force else _computed(records, plan)), decode_seconds)
+
+
+def _computed(records: Sequence[Run], plan: Plan) -> dict[str, VersionOutcome]:
+    """Versions of the plan that earlier runs have computed, whose frozen predictions are still there."""
+    found: dict[str, VersionOutcome] = {}
+    for run in records:
+        for name, outcome in run.versions.items():
+            if name in found or outcome.status != "complete" or plan.version_keys.get(name) != outcome.key:
+                continue
+            if outcome.output_id is not None and Store(run.home).manifest(outcome.output_id).exists():
+                found[name] = replace(outcome, reused=outcome.reused if outcome.reused is not None else run.id)
+    return found
 
 
 @contextmanager
@@ -165,162 +157,3 @@ def _check_portable(connection: Connection) -> None:
 
 def _tell_nobody(progress: Progress) -> None:
     """The listener when none was given."""
-
-
-class _Replay:
-    """One attempt at a plan."""
-
-    def __init__(
-        self, client: Client, home: Home, plan: Plan, attempt: int, source: Snapshot, view: View, tell: Listener
-    ) -> None:
-        self._client = client
-        self._home = home
-        self._plan = plan
-        self._config = plan.config
-        self._source = source
-        self._view = view
-        self._tell = tell
-        self._id = plan.run_id(attempt)
-        self._attempt = attempt
-        self._topics = plan.topics(attempt)
-        self._rows = source.stream(plan.config.input.topic).rows
-
-    def run(self, decode_seconds: float) -> Run:
-        """Steps 4 to 7."""
-        record = self._begin()
-        write_record(self._home, record.to_dict())
-        needed = max(part.partition for part in self._source.stream(self._config.input.topic).partitions) + 1
-        ids = make_topics(self._client, self._topics, like=self._config.input.topic, at_least=needed)
-        record = replace(
-            record, versions={name: replace(found, topic_id=ids[name]) for name, found in record.versions.items()}
-        )
-        write_record(self._home, record.to_dict())
-        # 5. one process a version
-        began = time.monotonic()
-        ended = self._score(record)
-        scored = time.monotonic()
-        # 6. freeze what each wrote
-        outcomes = {name: self._finish(found, ended[name]) for name, found in record.versions.items()}
-        timings = {"decode": decode_seconds, "score": scored - began, "freeze": time.monotonic() - scored}
-        # 7. write the record
-        record = replace(record, versions=outcomes, status=_status(outcomes), finished_at=_now(), timings=timings)
-        write_record(self._home, record.to_dict())
-        return record
-
-    def _begin(self) -> Run:
-        stream = self._source.stream(self._config.input.topic)
-        ranges = tuple(
-            PartitionRange(stream.topic, part.partition, part.start, part.stop) for part in stream.partitions
-        )
-        versions = {}
-        for version in self._plan.versions:
-            log = log_path(self._home, self._id, version.name)
-            log.parent.mkdir(parents=True, exist_ok=True)
-            versions[version.name] = VersionOutcome(
-                version.name, "incomplete", version.describe(), self._topics[version.name], None, log
-            )
-        return Run(
-            id=self._id,
-            key=self._plan.key,
-            attempt=self._attempt,
-            status="incomplete",
-            config=self._config,
-            snapshot_id=self._source.id,
-            snapshot_name=self._source.name,
-            input=Input(stream.topic, self._plan.schema, self._plan.view_digest, ranges, self._rows),
-            versions=versions,
-            started_at=_now(),
-            finished_at=None,
-            timings={},
-            settings={
-                "seed": self._config.seed,
-                "batch_rows": self._config.batch_rows,
-                "threads": threads_for(len(versions)),
-                "math_threads": math_threads(),
-            },
-            environment=environment(),
-            hardware=hardware(),
-            git=git_state(self._config.root),
-            home=self._home,
-        )
-
-    def _score(self, record: Run) -> dict[str, Ended]:
-        config, connection = self._config, self._client.connection
-        specs = [
-            Spec(
-                config=config_values(config),
-                path="" if record.config_path is None else str(record.config_path),
-                root=str(config.root),
-                version=version.name,
-                digest=version.digest,
-                home=str(self._home.path),
-                snapshot_id=self._source.id,
-                view_digest=self._view.digest,
-                run_id=self._id,
-                topic=self._topics[version.name],
-                bootstrap_servers=list(connection.bootstrap_servers),
-                settings=dict(connection.settings),
-                seed=config.seed,
-                threads=record.settings["threads"],
-                reports=-1,
-            )
-            for version in self._plan.versions
-        ]
-        for spec in specs:
-            self._tell(self._progress(spec.version, 0, "loading"))
-        logs = {name: found.log for name, found in record.versions.items()}
-        return run_workers(specs, logs=logs, on_report=self._hear)
-
-    def _hear(self, version: str, report: Report) -> None:
-        state: Literal["running", "failed"] = "failed" if report.event == "failed" else "running"
-        self._tell(self._progress(version, report.rows, state))
-
-    def _progress(self, version: str, rows: int, state: Literal["loading", "running", "done", "failed"]) -> Progress:
-        return Progress("scoring", version, rows, self._rows, state, self._id)
-
-    def _finish(self, begun: VersionOutcome, ended: Ended) -> VersionOutcome:
-        """Freeze what a version wrote; or, when it failed, take its topic away."""
-        topic, topic_id = str(begun.topic), str(begun.topic_id)
-        report = ended.report
-        if report is None or report.measured is None:
-            return self._failed(begun, ended.error, ended.hint, ended.log_tail)
-        self._tell(replace(self._progress(begun.name, report.rows, "running"), stage="freezing"))
-        began = time.monotonic()
-        columns = report.columns if report.columns is not None else {}
-        try:
-            output = freeze_output(
-                self._client, self._home, topic, source=self._config.input.topic, view=self._view, columns=columns
-            )
-        except MlstreamError as exc:
-            return self._failed(begun, exc.message, exc.hint, ())
-        self._tell(replace(self._progress(begun.name, report.rows, "done"), stage="freezing"))
-        return replace(
-            begun,
-            status="complete",
-            topic_id=topic_id,
-            rows=report.rows,
-            measured=report.measured,
-            columns=columns,
-            classes=None if report.classes is None else tuple(report.classes),
-            output_id=output.id,
-            output_name=topic,
-            freeze_seconds=time.monotonic() - began,
-        )
-
-    def _failed(
-        self, begun: VersionOutcome, error: str | None, hint: str | None, tail: tuple[str, ...]
-    ) -> VersionOutcome:
-        self._tell(self._progress(begun.name, 0, "failed"))
-        gone = drop_topic(self._client, str(begun.topic), str(begun.topic_id))
-        return replace(
-            begun, status="failed", topic=None if gone else begun.topic, error=error, hint=hint, log_tail=tail
-        )
-
-
-def _status(outcomes: Mapping[str, VersionOutcome]) -> Status:
-    complete = [found.status == "complete" for found in outcomes.values()]
-    return "complete" if all(complete) else "partial" if any(complete) else "failed"
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -27,6 +27,7 @@ class Task:
         snapshot_id: the input.
         seed: for `random`, numpy and the hashes of strings.
         threads: the size of its thread pools.
+        worker: which of the version's workers, from 0.
         reports: the file descriptor to report on.
     """
 
@@ -39,7 +40,13 @@ class Task:
     snapshot_id: str
     seed: int
     threads: int
+    worker: int = 0
     reports: int = -1
+
+    @property
+    def name(self) -> tuple[str, int]:
+        """The version and the number of the worker: one process of a run."""
+        return self.version, self.worker
 
     def to_line(self) -> bytes:
         """The task as one line of JSON."""
@@ -61,6 +68,7 @@ class Spec(Task):
         view_digest: what the decoded view's digest must be.
         run_id: for the headers of the predictions.
         topic: where the predictions go; it exists.
+        partitions: which partitions this worker deals with.
         bootstrap_servers, settings: the cluster.
     """
 
@@ -69,6 +77,7 @@ class Spec(Task):
     view_digest: str
     run_id: str
     topic: str
+    partitions: list[int]
     bootstrap_servers: list[str]
     settings: dict[str, Any] = field(repr=False)
 
@@ -87,12 +96,16 @@ class TrainTask(Task):
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """How long the model took for a batch of `batch_rows` records, in milliseconds, over all batches."""
+    """How long the model took for a batch of `batch_rows` records, in milliseconds, over all batches.
+
+    `histogram` is the distribution in microseconds, as HdrHistogram encodes it: three significant digits, mergeable.
+    """
 
     p50_ms: float
     p95_ms: float
     p99_ms: float
     batches: int
+    histogram: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +113,9 @@ class Measured:
     """What a worker measured of itself.
 
     Attributes:
-        rows: records scored and acknowledged.
+        rows: records scored and committed by this run's process; without those of one that was cut off before it.
         load_seconds: from the imported libraries to the loaded model.
-        seconds: from the first batch to the last acknowledged write.
+        seconds: from the first batch to the last commit.
         predict_seconds: of these in the model.
         cpu_seconds: of the whole process and its children, user and system.
         memory_bytes: the most that was resident at once.
@@ -123,13 +136,15 @@ class Report:
 
     Attributes:
         event: `loaded` when the model is ready, `rows` on the way, `done` or `failed` at the end.
-        rows: records scored so far.
+        rows: records scored so far, with those of a process that was cut off.
+        resumed: of these, the ones of a process that was cut off.
         measured, columns, classes: of `done`: the figures, and the pinned columns and classes of the predictions.
         error, hint: of `failed`.
     """
 
     event: Literal["loaded", "rows", "done", "failed"]
     rows: int = 0
+    resumed: int = 0
     measured: Measured | None = None
     columns: dict[str, str] | None = None
     classes: list[str | int] | None = None

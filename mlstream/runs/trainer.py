@@ -17,7 +17,7 @@ from typing import Any
 from mlstream import __version__
 from mlstream.config import ExperimentConfig
 from mlstream.errors import VersionLoadError
-from mlstream.home import Home
+from mlstream.home import find_home
 from mlstream.runs.machine import cpu_seconds, math_threads, peak_memory_bytes
 from mlstream.runs.process import Reports, config_of, seed_all, serve
 from mlstream.runs.spec import Report, TrainTask
@@ -42,7 +42,7 @@ def train(task: TrainTask, reports: Reports) -> Report:
     sources = find_sources(reference, root=config.root, where=where)
     account = Account(sources.project)
     function = load_attribute(sources, reference, account, where=where)
-    snapshot = open_snapshot(task.snapshot_id, home=Home(Path(task.home)))
+    snapshot = open_snapshot(task.snapshot_id, home=find_home(task.home))
     reports.send(Report("loaded"))
     began = time.monotonic()
     try:

@@ -87,7 +87,7 @@ def train(
             path=_path(config),
             root=str(config.root),
             version=name,
-            home=str(home.path),
+            home=home.address,
             snapshot_id=source.id,
             seed=config.seed,
             threads=threads_for(len(targets)),
@@ -99,12 +99,14 @@ def train(
         if progress is not None:
             progress(task.version, "started")
 
-    def hear(version: str, report: Report) -> None:
+    def hear(name: tuple[str, int], report: Report) -> None:
         if progress is not None:
-            progress(version, "failed" if report.event == "failed" else "done" if report.event == "done" else "running")
+            progress(name[0], "failed" if report.event == "failed" else "done" if report.event == "done" else "running")
 
-    ended = run_workers(tasks, logs=logs, on_report=hear)
-    return [_trained(name, target, logs[name], ended[name]) for name, target in targets.items()]
+    for log in logs.values():
+        log.unlink(missing_ok=True)  # what an earlier training said
+    ended = run_workers(tasks, logs={(name, 0): log for name, log in logs.items()}, on_report=hear)
+    return [_trained(name, target, logs[name], ended[name, 0]) for name, target in targets.items()]
 
 
 def check_trained(trained: Sequence[Trained]) -> None:

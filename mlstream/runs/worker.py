@@ -1,32 +1,32 @@
-"""One version's process: read the decoded view, predict batch by batch, write the predictions. Decides nothing.
+"""A worker's process: read the decoded view, predict batch by batch, write exactly once. Decides nothing.
 
 Started as `python -m mlstream.runs.worker`; `spec.py` says what it reads and reports. Batches follow a fixed grid: the
-rows of a partition in groups of `batch_rows`, from its first row. The partitions take turns, so that the writes of
-several are under way at once.
+rows of a partition in groups of `batch_rows`, from its first row. A few partitions take turns, so that the model works
+while transactions of others are committed; `shard.py` has the protocol.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import numpy as np
-import polars as pl
 import pyarrow as pa
 
 from mlstream.broker.client import Client
 from mlstream.broker.connection import Connection
 from mlstream.config import ExperimentConfig
-from mlstream.errors import IntegrityError, PredictError, VersionLoadError
-from mlstream.home import Home
+from mlstream.errors import IntegrityError, MlstreamError, PredictError, TransactionFailed, VersionLoadError
+from mlstream.home import find_home
+from mlstream.runs.latency import Recorder
 from mlstream.runs.layout import Encoder, kinds_of
 from mlstream.runs.machine import cpu_seconds, peak_memory_bytes
 from mlstream.runs.process import Reports, config_of, seed_all, serve
-from mlstream.runs.spec import Latency, Measured, Report, Spec
+from mlstream.runs.shard import Lane, Shard, transaction_rows
+from mlstream.runs.spec import Measured, Report, Spec
 from mlstream.snapshots.snapshot import open_snapshot
-from mlstream.streams.write import StreamWriter
 from mlstream.versions import Predictor, Record, Version, resolve_version
 from mlstream.wire.encode import encode
 
@@ -34,16 +34,17 @@ if TYPE_CHECKING:
     from mlstream.snapshots.views import View
     from mlstream.versions.importing import Account
 
-WRITE_ROWS = 8192  # about as many rows go into a record batch
 RECORD_COLUMNS = ("_partition", "_offset", "_timestamp", "_key")
+AT_ONCE = 4  # partitions that take turns; what waits to be committed takes memory
 
 
 def work(spec: Spec, reports: Reports) -> Report:
-    """Score every record of the input and write the predictions.
+    """Score every record of the worker's partitions and write the predictions.
 
     Raises:
         VersionLoadError: the version cannot be loaded, or is not what it was when the run was planned.
         PredictError: it answered wrongly.
+        ProducerFenced: another worker took over one of the partitions.
         BrokerError: the predictions cannot be written.
     """
     began = time.monotonic()
@@ -51,56 +52,137 @@ def work(spec: Spec, reports: Reports) -> Report:
     config = config_of(spec)
     version, predictor, account = _load(config, spec)
     view = _view(config, spec)
-    encoder = Encoder(config.input.topic, run_id=spec.run_id, version=spec.version, batch_rows=config.batch_rows)
     warm_up()
     load_seconds = time.monotonic() - began
     reports.send(Report("loaded"))
-    connection = Connection(tuple(spec.bootstrap_servers), spec.settings)
-    latencies: list[float] = []
-    columns: dict[str, str] | None = None
-    rows = 0
-    with Client(connection) as client:
-        whole = config.batch_rows * max(1, WRITE_ROWS // config.batch_rows)  # written in whole batches, uncut
-        with StreamWriter(client, spec.topic, threads=spec.threads, batch_rows=whole) as writer:
-            first = time.monotonic()
-            for partition, batch in batches(view, config.batch_rows):
-                record = Record(config.input.topic, partition, int(batch["_offset"][0]))
-                asked = time.perf_counter()
-                predictions = predictor.predict(batch.drop(RECORD_COLUMNS), first=record)
-                latencies.append(time.perf_counter() - asked)
-                columns = _pinned(columns, kinds_of(predictions), spec.version, record)
-                writer.write(partition, encoder.encode(batch.select(RECORD_COLUMNS), predictions))
-                rows += batch.height
-                reports.rows(rows)
+    with Client(Connection(tuple(spec.bootstrap_servers), spec.settings)) as client:
+        first = time.monotonic()
+        scoring = _Scoring(client, spec, config, predictor, view, reports)
+        scoring.run()
         seconds = time.monotonic() - first
     version.check(account)
+    latency = scoring.recorder.latency()
     measured = Measured(
-        rows=rows,
+        rows=scoring.rows - scoring.resumed,
         load_seconds=load_seconds,
         seconds=seconds,
-        predict_seconds=sum(latencies),
+        predict_seconds=scoring.recorder.seconds,
         cpu_seconds=cpu_seconds(),
         memory_bytes=peak_memory_bytes(),
-        latency=_latency(latencies),
+        latency=latency,
     )
     classes = None if predictor.classes is None else list(predictor.classes)
-    return Report("done", rows=rows, measured=measured, columns=columns or {}, classes=classes)
+    return Report(
+        "done",
+        rows=scoring.rows,
+        resumed=scoring.resumed,
+        measured=measured,
+        columns=scoring.columns or {},
+        classes=classes,
+    )
+
+
+class _Scoring:
+    """The worker's partitions, a few at a time, through the model and into the output topic."""
+
+    def __init__(
+        self, client: Client, spec: Spec, config: ExperimentConfig, predictor: Predictor, view: View, reports: Reports
+    ) -> None:
+        self._client = client
+        self._spec = spec
+        self._topic = config.input.topic
+        self._batch_rows = config.batch_rows
+        self._predictor = predictor
+        self._view = view
+        self._reports = reports
+        self._stops = stops_of(config, spec)
+        self._encoder = Encoder(self._topic, run_id=spec.run_id, version=spec.version, batch_rows=config.batch_rows)
+        self._done_rows = 0
+        self._active: deque[Shard] = deque()
+        self.recorder = Recorder()
+        self.columns: dict[str, str] | None = None
+        self.resumed = 0
+
+    @property
+    def rows(self) -> int:
+        """Records that were dealt with, by this process and one before it."""
+        return self._done_rows + sum(shard.row for shard in self._active)
+
+    def run(self) -> None:
+        """Deal with every record."""
+        waiting = deque(self._spec.partitions)
+        with ThreadPoolExecutor(self._spec.threads, thread_name_prefix="mlstream-encode") as pool:
+            try:
+                while waiting or self._active:
+                    while waiting and len(self._active) < AT_ONCE:
+                        self._active.append(self._open(waiting.popleft(), pool))
+                    shard = self._active[0]
+                    if self._step(shard):
+                        self._active.popleft()
+                        self._done_rows += shard.row
+                    else:
+                        self._active.rotate(-1)
+                if self.columns is None:  # all of it was there already
+                    self._look()
+            finally:
+                for shard in self._active:
+                    with suppress(MlstreamError):  # the first failure is the one to tell
+                        shard.abandon()
+
+    def _open(self, partition: int, pool: ThreadPoolExecutor) -> Shard:
+        spec = self._spec
+        lane = Lane(
+            run_id=spec.run_id,
+            version=spec.version,
+            topic=spec.topic,
+            source=self._topic,
+            partition=partition,
+            stop=self._stops[partition],
+            batch_rows=self._batch_rows,
+            transaction_rows=transaction_rows(self._batch_rows),
+        )
+        shard = Shard(self._client, lane, self._view.partition(partition), pool=pool)
+        self.resumed += shard.resumed
+        return shard
+
+    def _look(self) -> None:
+        """What the predictions look like, from one batch that is not written."""
+        for partition in self._spec.partitions:
+            batch = self._view.partition(partition).head(self._batch_rows)
+            if batch.height:
+                record = Record(self._topic, partition, int(batch["_offset"][0]))
+                self.columns = kinds_of(self._predictor.predict(batch.drop(RECORD_COLUMNS), first=record))
+                return
+
+    def _step(self, shard: Shard) -> bool:
+        """One batch of a partition; True when all of it is committed."""
+        try:
+            batch = shard.batch()
+            if batch is None:
+                shard.finish()
+                return True
+            record = Record(self._topic, shard.partition, int(batch["_offset"][0]))
+            asked = time.perf_counter()
+            predictions = self._predictor.predict(batch.drop(RECORD_COLUMNS), first=record)
+            self.recorder.add(time.perf_counter() - asked)
+            self.columns = _pinned(self.columns, kinds_of(predictions), self._spec.version, record)
+            shard.write(self._encoder.encode(batch.select(RECORD_COLUMNS), predictions))
+        except TransactionFailed as exc:
+            shard.recover(exc)
+        self._reports.rows(self.rows)
+        return False
+
+
+def stops_of(config: ExperimentConfig, spec: Spec) -> dict[int, int]:
+    """The end of each partition's range in the snapshot."""
+    snapshot = open_snapshot(spec.snapshot_id, home=find_home(spec.home))
+    return {part.partition: part.stop for part in snapshot.stream(config.input.topic).partitions}
 
 
 def warm_up() -> None:
     """Load the compiled encoder, which takes up to a second and is no part of how fast a version is."""
     nothing = pa.nulls(1, pa.binary())
     encode(pa.table({"timestamp": pa.nulls(1, pa.timestamp("ms", "UTC")), "key": nothing, "value": nothing}))
-
-
-def batches(view: View, batch_rows: int) -> Iterator[tuple[int, pl.DataFrame]]:
-    """The grid: the partitions' first `batch_rows` rows, then their next, and so on."""
-    frames = {partition: view.partition(partition) for partition in view.partitions}
-    longest = max((frame.height for frame in frames.values()), default=0)
-    for start in range(0, longest, batch_rows):
-        for partition, frame in frames.items():
-            if start < frame.height:
-                yield partition, frame.slice(start, batch_rows)
 
 
 def _load(config: ExperimentConfig, spec: Spec) -> tuple[Version, Predictor, Account]:
@@ -116,7 +198,7 @@ def _load(config: ExperimentConfig, spec: Spec) -> tuple[Version, Predictor, Acc
 
 
 def _view(config: ExperimentConfig, spec: Spec) -> View:
-    snapshot = open_snapshot(spec.snapshot_id, home=Home(Path(spec.home)))
+    snapshot = open_snapshot(spec.snapshot_id, home=find_home(spec.home))
     view = snapshot.view(config.input.topic, config.input.decode)
     if view.digest != spec.view_digest:
         raise IntegrityError(
@@ -138,13 +220,6 @@ def _pinned(before: dict[str, str] | None, now: dict[str, str], version: str, re
 
 def _words(columns: dict[str, str]) -> str:
     return ", ".join(f"{name} ({kind})" for name, kind in columns.items())
-
-
-def _latency(seconds: list[float]) -> Latency:
-    if not seconds:
-        return Latency(0.0, 0.0, 0.0, 0)
-    p50, p95, p99 = (float(value) * 1000 for value in np.percentile(seconds, [50, 95, 99]))
-    return Latency(p50, p95, p99, len(seconds))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from polars.testing import assert_frame_equal
 
 from mlstream import Run, open_run, open_snapshot, run
 from mlstream.errors import UnknownTopic, UnknownVersion, UsageError, VersionLoadError
-from mlstream.runs.replay import Progress
+from mlstream.runs.attempt import Progress
 from mlstream.runs.run import list_runs
 from mlstream.versions import resolve_version
 from tests.runs.conftest import FIRST_MS, ROWS, Shop, frame
@@ -194,11 +194,10 @@ def test_the_same_run_is_not_computed_twice_unless_it_is_forced(three: tuple[Sho
 
     assert again().id == done.id
     assert told[-1] == Progress("reused", rows=ROWS, total=ROWS, state="done", run_id=done.id)
-    forced = run(
-        shop.config(THREE), snapshot=shop.snapshot, versions=["v1"], connection=shop.connection, home=shop.home
-    )
-    assert forced.key != done.key  # of one version only
-    assert list(forced.versions) == ["v1"]
+    one = run(shop.config(THREE), snapshot=shop.snapshot, versions=["v1"], connection=shop.connection, home=shop.home)
+    assert one.key != done.key  # of one version only
+    assert list(one.versions) == ["v1"]
+    assert (one.versions["v1"].reused, one.versions["v1"].topic) == (done.id, done.versions["v1"].topic)
     second = run(
         shop.config(THREE),
         snapshot=shop.snapshot,
@@ -207,10 +206,51 @@ def test_the_same_run_is_not_computed_twice_unless_it_is_forced(three: tuple[Sho
         connection=shop.connection,
         home=shop.home,
     )
-    assert (second.key, second.attempt) == (forced.key, 2)
-    assert second.id != forced.id
-    bits = [found.predictions("v1").collect()["score"].to_numpy().tobytes() for found in (done, forced, second)]
+    assert (second.key, second.attempt) == (one.key, 2)
+    assert second.id != one.id
+    assert second.versions["v1"].reused is None
+    assert second.versions["v1"].topic != done.versions["v1"].topic
+    bits = [found.predictions("v1").collect()["score"].to_numpy().tobytes() for found in (done, one, second)]
     assert bits[0] == bits[1] == bits[2]
+
+
+def test_a_version_that_is_added_to_a_finished_run_is_the_only_one_that_is_computed(shop: Shop) -> None:
+    two = {"v1": {"model": "shop/models.py:Linear"}, "v2": {"model": "shop/models.py:Linear", "parameters": {"by": 2}}}
+    first = run(shop.config(two), snapshot=shop.snapshot, connection=shop.connection, home=shop.home)
+    three = {**two, "v3": {"model": "shop/models.py:Linear", "parameters": {"by": 3}}}
+    told: list[Progress] = []
+    config = shop.config(three)
+    second = run(config, snapshot=shop.snapshot, connection=shop.connection, home=shop.home, progress=told.append)
+    assert {progress.version for progress in told if progress.stage == "scoring"} == {"v3"}
+    assert [found.reused for found in second.versions.values()] == [first.id, first.id, None]
+    assert [found.output_id for found in second.versions.values()][:2] == [
+        found.output_id for found in first.versions.values()
+    ]
+    changed = {**three, "v2": {"model": "shop/models.py:Linear", "parameters": {"by": 2.5}}}
+    third = run(shop.config(changed), snapshot=shop.snapshot, connection=shop.connection, home=shop.home)
+    assert [found.reused for found in third.versions.values()] == [first.id, None, second.id]
+    again = run(shop.config(changed), snapshot=shop.snapshot, connection=shop.connection, home=shop.home)
+    assert again.id == third.id
+
+
+def test_the_number_of_workers_changes_no_prediction(shop: Shop) -> None:
+    config = shop.config(
+        {"v1": {"model": "shop/models.py:Linear"}, "v2": {"model": "shop/models.py:Values"}}, task="regression"
+    )
+    runs = [
+        run(config, snapshot=shop.snapshot, connection=shop.connection, home=shop.home, workers=workers, force=True)
+        for workers in (1, 2, 64)
+    ]
+    assert [found.settings["workers"] for found in runs] == [1, 2, 3]
+    assert len({found.key for found in runs}) == 1
+    for name in ("v1", "v2"):
+        frames = [found.predictions(name).collect() for found in runs]
+        assert_frame_equal(frames[0], frames[1], check_exact=True)
+        assert_frame_equal(frames[0], frames[2], check_exact=True)
+        assert [found.versions[name].rows for found in runs] == [ROWS] * 3
+        batches = [found.versions[name].measured.latency.batches for found in runs]  # type: ignore[union-attr]
+        assert batches == [batches[0]] * 3
+        assert batches[0] >= ROWS // 64
 
 
 @pytest.mark.parametrize(

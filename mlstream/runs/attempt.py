@@ -1,0 +1,257 @@
+"""One attempt at a plan: its record, its topics, its processes, and what they wrote, frozen. Decides not whether.
+
+The numbers are the steps of replay.py.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
+
+from mlstream.broker.client import Client
+from mlstream.errors import MlstreamError
+from mlstream.home import Home
+from mlstream.ranges import PartitionRange
+from mlstream.runs.combining import rows_of, together
+from mlstream.runs.fleet import Ended, run_workers
+from mlstream.runs.machine import git_state, hardware, math_threads, threads_for
+from mlstream.runs.outcome import Input, VersionOutcome
+from mlstream.runs.outputs import drop_topic, freeze_output, make_topics
+from mlstream.runs.plan import Plan
+from mlstream.runs.record import log_path, write_record
+from mlstream.runs.run import Run, Status, config_values
+from mlstream.runs.spec import Report, Spec
+from mlstream.snapshots.snapshot import Snapshot
+from mlstream.versions.digests import environment
+
+if TYPE_CHECKING:
+    from mlstream.snapshots.views import View
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        stage: `reused`: an earlier run is the answer; `decoding` the input; `scoring` and `freezing` a version.
+        version: which version; None while the input is decoded and when an earlier run is reused.
+        rows: records scored.
+        total: records of the input.
+        state: of the version.
+        run_id: of the run; None until it is known.
+    """
+
+    stage: Literal["decoding", "reused", "scoring", "freezing"]
+    version: str | None = None
+    rows: int = 0
+    total: int = 0
+    state: Literal["loading", "running", "done", "failed"] = "running"
+    run_id: str | None = None
+
+
+Listener = Callable[[Progress], None]
+
+
+class Attempt:
+    """One attempt at a plan."""
+
+    def __init__(
+        self,
+        client: Client,
+        home: Home,
+        plan: Plan,
+        attempt: int,
+        source: Snapshot,
+        view: View,
+        tell: Listener,
+        workers: int,
+    ) -> None:
+        self._client = client
+        self._home = home
+        self._plan = plan
+        self._config = plan.config
+        self._source = source
+        self._view = view
+        self._tell = tell
+        self._workers = max(1, min(workers, len(view.partitions)))
+        self._id = plan.run_id(attempt)
+        self._attempt = attempt
+        self._topics = plan.topics(attempt)
+        self._rows = source.stream(plan.config.input.topic).rows
+        self._heard: dict[str, dict[int, Report]] = {}
+
+    def begin(self, computed: Mapping[str, VersionOutcome]) -> Run:
+        """Step 4: a record, and the topics of the versions that are not `computed` yet."""
+        record = self._record(computed)
+        write_record(self._home, record.to_dict())
+        needed = max(part.partition for part in self._source.stream(self._config.input.topic).partitions) + 1
+        topics = {name: topic for name, topic in self._topics.items() if name not in computed}
+        ids = make_topics(self._client, topics, like=self._config.input.topic, at_least=needed)
+        versions = {
+            name: replace(found, topic_id=ids[name]) if name in ids else found
+            for name, found in record.versions.items()
+        }
+        record = replace(record, versions=versions)
+        write_record(self._home, record.to_dict())
+        return record
+
+    def run(self, record: Run, decode_seconds: float) -> Run:
+        """Steps 5 to 7."""
+        # 5. one or more processes a version
+        began = time.monotonic()
+        todo = {name: found for name, found in record.versions.items() if found.status != "complete"}
+        ended = self._score(record, list(todo))
+        scored = time.monotonic()
+        # 6. freeze what each wrote
+        outcomes = {
+            name: self._finish(found, ended[name]) if name in todo else found for name, found in record.versions.items()
+        }
+        timings = {"decode": decode_seconds, "score": scored - began, "freeze": time.monotonic() - scored}
+        # 7. write the record
+        record = replace(record, versions=outcomes, status=_status(outcomes), finished_at=_now(), timings=timings)
+        write_record(self._home, record.to_dict())
+        return record
+
+    def _record(self, computed: Mapping[str, VersionOutcome]) -> Run:
+        stream = self._source.stream(self._config.input.topic)
+        ranges = tuple(
+            PartitionRange(stream.topic, part.partition, part.start, part.stop) for part in stream.partitions
+        )
+        versions = {}
+        for version in self._plan.versions:
+            if version.name in computed:
+                versions[version.name] = computed[version.name]
+                continue
+            log = log_path(self._home, self._id, version.name)
+            log.parent.mkdir(parents=True, exist_ok=True)
+            versions[version.name] = VersionOutcome(
+                version.name,
+                "incomplete",
+                version.describe(),
+                self._topics[version.name],
+                None,
+                log,
+                key=self._plan.version_keys[version.name],
+            )
+        return Run(
+            id=self._id,
+            key=self._plan.key,
+            attempt=self._attempt,
+            status="incomplete",
+            config=self._config,
+            snapshot_id=self._source.id,
+            snapshot_name=self._source.name,
+            input=Input(stream.topic, self._plan.schema, self._plan.view_digest, ranges, self._rows),
+            versions=versions,
+            started_at=_now(),
+            finished_at=None,
+            timings={},
+            settings={
+                "seed": self._config.seed,
+                "batch_rows": self._config.batch_rows,
+                "workers": self._workers,
+                "threads": self._threads(len(versions) - len(computed)),
+                "math_threads": math_threads(),
+            },
+            environment=environment(),
+            hardware=hardware(),
+            git=git_state(self._config.root),
+            home=self._home,
+        )
+
+    def _threads(self, versions: int) -> int:
+        return threads_for(max(1, versions) * self._workers)
+
+    def _score(self, record: Run, names: Sequence[str]) -> dict[str, Ended]:
+        config, connection = self._config, self._client.connection
+        partitions = list(self._view.partitions)
+        specs = [
+            Spec(
+                config=config_values(config),
+                path="" if record.config_path is None else str(record.config_path),
+                root=str(config.root),
+                version=version.name,
+                digest=version.digest,
+                home=self._home.address,
+                snapshot_id=self._source.id,
+                view_digest=self._view.digest,
+                run_id=self._id,
+                topic=str(record.versions[version.name].topic),
+                partitions=partitions[worker :: self._workers],
+                bootstrap_servers=list(connection.bootstrap_servers),
+                settings=dict(connection.settings),
+                seed=config.seed,
+                threads=self._threads(len(names)),
+                worker=worker,
+            )
+            for version in self._plan.versions
+            if version.name in names
+            for worker in range(self._workers)
+        ]
+        for name in names:
+            self._tell(self._progress(name, 0, "loading"))
+        logs = {spec.name: record.versions[spec.version].log for spec in specs}
+        ended = run_workers(specs, logs=logs, on_report=self._hear)
+        return {name: together([found for (version, _), found in ended.items() if version == name]) for name in names}
+
+    def _hear(self, name: tuple[str, int], report: Report) -> None:
+        version, worker = name
+        heard = self._heard.setdefault(version, {})
+        heard[worker] = report
+        failed = any(found.event == "failed" for found in heard.values())
+        state: Literal["running", "failed"] = "failed" if failed else "running"
+        self._tell(self._progress(version, rows_of(list(heard.values())), state))
+
+    def _progress(self, version: str, rows: int, state: Literal["loading", "running", "done", "failed"]) -> Progress:
+        return Progress("scoring", version, rows, self._rows, state, self._id)
+
+    def _finish(self, begun: VersionOutcome, ended: Ended) -> VersionOutcome:
+        """Freeze what a version wrote; or, when it failed, take its topic away."""
+        topic, topic_id = str(begun.topic), str(begun.topic_id)
+        report = ended.report
+        if report is None or report.measured is None:
+            return self._failed(begun, ended.error, ended.hint, ended.log_tail)
+        self._tell(replace(self._progress(begun.name, report.rows, "running"), stage="freezing"))
+        began = time.monotonic()
+        columns = report.columns if report.columns is not None else {}
+        try:
+            output = freeze_output(
+                self._client, self._home, topic, source=self._config.input.topic, view=self._view, columns=columns
+            )
+        except MlstreamError as exc:
+            return self._failed(begun, exc.message, exc.hint, ())
+        self._tell(replace(self._progress(begun.name, report.rows, "done"), stage="freezing"))
+        return replace(
+            begun,
+            status="complete",
+            topic_id=topic_id,
+            rows=report.rows,
+            resumed=report.resumed,
+            measured=report.measured,
+            columns=columns,
+            classes=None if report.classes is None else tuple(report.classes),
+            output_id=output.id,
+            output_name=topic,
+            freeze_seconds=time.monotonic() - began,
+        )
+
+    def _failed(
+        self, begun: VersionOutcome, error: str | None, hint: str | None, tail: tuple[str, ...]
+    ) -> VersionOutcome:
+        self._tell(self._progress(begun.name, 0, "failed"))
+        gone = drop_topic(self._client, str(begun.topic), str(begun.topic_id))
+        return replace(
+            begun, status="failed", topic=None if gone else begun.topic, error=error, hint=hint, log_tail=tail
+        )
+
+
+def _status(outcomes: Mapping[str, VersionOutcome]) -> Status:
+    complete = [found.status == "complete" for found in outcomes.values()]
+    return "complete" if all(complete) else "partial" if any(complete) else "failed"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

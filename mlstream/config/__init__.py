@@ -1,10 +1,10 @@
 """The experiment file: what is compared, on what, by which measures. Reads one file; opens nothing else."""
 
+from mlstream.config.decode import ColumnConfig, DecodeConfig
 from mlstream.config.load import load_config, load_snapshot_config
 from mlstream.config.models import (
     METRICS,
     BootstrapConfig,
-    DecodeConfig,
     ExperimentConfig,
     InputConfig,
     LabelConfig,
@@ -17,6 +17,7 @@ from mlstream.config.snapshot import SnapshotConfig
 __all__ = [
     "METRICS",
     "BootstrapConfig",
+    "ColumnConfig",
     "DecodeConfig",
     "ExperimentConfig",
     "InputConfig",

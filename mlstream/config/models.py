@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PrivateAttr, field_validator, model_validator
 
+from mlstream.config.decode import DecodeConfig
 from mlstream.config.section import Section
 from mlstream.config.snapshot import SnapshotConfig
 from mlstream.errors import MlstreamError
@@ -42,29 +43,6 @@ def _duration(value: object) -> str:
 
 
 Duration = Annotated[str, BeforeValidator(_duration)]
-
-
-class DecodeConfig(Section):
-    """How a record's value becomes typed columns."""
-
-    format: Literal["json", "raw"] = Field("json", description="json: one JSON object a record; raw: bytes as they are")
-    columns: dict[str, str] | None = Field(
-        None,
-        description="column name → type (int, float, string, bool, time); "
-        "without it the schema is inferred over the whole range, once, and pinned in the run",
-    )
-    on_error: Literal["fail", "null"] = Field(
-        "fail",
-        description="a value that does not decode: fail names it and stops; null makes its columns null",
-    )
-
-    @field_validator("columns")
-    @classmethod
-    def _known_types(cls, columns: dict[str, str] | None) -> dict[str, str] | None:
-        for name, kind in (columns or {}).items():
-            if kind not in ("int", "float", "string", "bool", "time"):
-                raise ValueError(f"column {name!r} has the type {kind!r}; use int, float, string, bool or time")
-        return columns
 
 
 class InputConfig(Section):

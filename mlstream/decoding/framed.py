@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mlstream.decoding.values import Bytes, Ints, bytes_and_offsets
+from mlstream.decoding.values import bytes_and_offsets
 
 HEADER_BYTES = 5
 NO_ID = -1
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredSchema:
+    """A schema that records name by its id; `references` are (name, text) of what it refers to, dependencies first."""
+
+    id: int
+    type: str
+    text: str
+    references: Sequence[tuple[str, str]] = ()
 
 
 def header_ids(values: pa.BinaryArray) -> npt.NDArray[np.int64]:
@@ -32,7 +45,25 @@ def header_ids(values: pa.BinaryArray) -> npt.NDArray[np.int64]:
     return ids
 
 
-def bodies(values: pa.BinaryArray) -> tuple[Bytes, Ints, Ints]:
-    """Where the bodies of framed values are: (bytes, starts, stops). Only for rows that have a header."""
-    data, offsets = bytes_and_offsets(values)
-    return data, offsets[:-1] + HEADER_BYTES, offsets[1:]
+def frame_faults(values: pa.BinaryArray, ids: npt.NDArray[np.int64], known: Collection[int] | None) -> dict[int, str]:
+    """Why values have no body to decode, by their rows.
+
+    Args:
+        ids: what `header_ids` says of them.
+        known: the ids whose schemas are known; None: any will do.
+    """
+    reasons: dict[int, str] = {}
+    for row in map(int, np.flatnonzero(ids == NO_ID)):
+        value = values[row].as_py()
+        if value is None:
+            reasons[row] = "it has no value (null)"
+        elif not value:
+            reasons[row] = "its value is empty"
+        else:
+            reasons[row] = f"it names no schema: it begins with {value[:HEADER_BYTES].hex(' ')}"
+    if known is not None:
+        named = np.unique(ids)
+        for number in named[~np.isin(named, [NO_ID, *known])]:
+            for row in map(int, np.flatnonzero(ids == number)):
+                reasons[row] = f"it names schema {number}, which the snapshot does not hold"
+    return reasons

@@ -2,53 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlstream.decoding import json_kernels as kernels
-from mlstream.decoding import json_texts
-from mlstream.decoding.json_schema import ColumnType, Schema, fits_float
+from mlstream.decoding import json_texts, texts
+from mlstream.decoding.columns import Columns, bad_rows, faults_of, shown
+from mlstream.decoding.json_schema import Schema, fits_float
 from mlstream.decoding.json_tokens import Tokens
+from mlstream.decoding.texts import Texts, parse_times
+from mlstream.decoding.types import arrow_type
+from mlstream.decoding.values import Mask
 
-TIME = pa.timestamp("ms", tz="UTC")
-TYPES: dict[ColumnType, pa.DataType] = {
-    "int": pa.int64(),
-    "float": pa.float64(),
-    "string": pa.large_string(),
-    "bool": pa.bool_(),
-    "time": TIME,
-    "json": pa.large_string(),
-}
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MOST_SHOWN = 40
-
-Mask = npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """A record that does not decode: its row in the batch, and why."""
-
-    row: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """A batch of decoded records; rows of `faults` are null in every column."""
-
-    arrays: tuple[pa.Array, ...]
-    faults: tuple[Fault, ...]
-
-
-def arrow_schema(schema: Schema) -> pa.Schema:
-    """The Arrow types of a pinned schema."""
-    return pa.schema([pa.field(name, TYPES[kind]) for name, kind in schema])
+_STRINGS = (kernels.STRING, kernels.ESCAPED)
+_NUMBERS = (kernels.INT, kernels.LONG, kernels.FLOAT, kernels.WIDE)
 
 
 def to_columns(tokens: Tokens, numbers: dict[str, int], schema: Schema) -> Columns:
@@ -66,10 +35,9 @@ def to_columns(tokens: Tokens, numbers: dict[str, int], schema: Schema) -> Colum
     for reader, (name, kind) in zip(readers, schema, strict=True):
         for row in np.flatnonzero(reader.misfits(kind)):
             reasons.setdefault(int(row), f"column {name!r} is {kind}, and the value is {reader.shown(int(row))}")
-    bad = np.zeros(rows, np.bool_)
-    bad[list(reasons)] = True
+    bad = bad_rows(reasons, rows)
     arrays = tuple(reader.array(kind, bad) for reader, (_, kind) in zip(readers, schema, strict=True))
-    return Columns(arrays, tuple(Fault(row, reasons[row]) for row in sorted(reasons)))
+    return Columns(arrays, faults_of(reasons))
 
 
 class _Reader:
@@ -87,29 +55,33 @@ class _Reader:
 
     def shown(self, row: int) -> str:
         """A value for a message."""
-        text = bytes(self._data[self._starts[row] : self._stops[row]]).decode(errors="replace")
-        return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
+        return shown(bytes(self._data[self._starts[row] : self._stops[row]]))
 
-    def misfits(self, kind: ColumnType) -> Mask:
+    def misfits(self, kind: str) -> Mask:
         """The records whose value is of another type; converts the others."""
+        if kind.startswith("time") and kind != "time_of_day":
+            return self._read_time(kind)
+        if kind.startswith("decimal"):
+            return self._read_text(kind, *_STRINGS, *_NUMBERS)
+        if kind in ("date", "time_of_day"):
+            return self._read_text(kind, *_STRINGS)
         return {
             "int": self._read_int,
             "float": self._read_float,
             "string": self._read_string,
             "bool": self._read_bool,
-            "time": self._read_time,
             "json": self._read_json,
         }[kind]()
 
-    def array(self, kind: ColumnType, bad: Mask) -> pa.Array:
+    def array(self, kind: str, bad: Mask) -> pa.Array:
         """The column, null where a value is null or missing or the record is bad. After `misfits`."""
         null = bad | ~self._present
         values = self._values
         if values is None:
-            return pa.nulls(len(null), TYPES[kind])
+            return pa.nulls(len(null), arrow_type(kind))
         if not null.any():
             return values
-        return pc.if_else(pa.array(~null), values, pa.scalar(None, TYPES[kind]))
+        return pc.if_else(pa.array(~null), values, pa.scalar(None, arrow_type(kind)))
 
     def _is(self, *kinds: int) -> Mask:
         return np.isin(self._kinds, kinds)
@@ -154,21 +126,33 @@ class _Reader:
         self._values = self._texts(self._present)
         return np.zeros(len(self._kinds), np.bool_)
 
-    def _read_time(self) -> Mask:
-        """ISO 8601 text, UTC unless it says otherwise, or whole milliseconds since 1970."""
+    def _read_time(self, kind: str) -> Mask:
+        """ISO 8601 text, UTC unless it says otherwise, or a whole number of the type's unit since 1970."""
         values, beyond = self._integers()
-        bad = self._present & (beyond | ~self._is(kernels.INT, kernels.LONG, kernels.STRING, kernels.ESCAPED))
-        texts = self._is(kernels.STRING, kernels.ESCAPED)
-        if texts.any():
-            broken = self._read_string() & texts
-            strings = self._values
-            if strings is None:
+        strings = self._is(*_STRINGS)
+        bad = self._present & (beyond | ~(strings | self._is(kernels.INT, kernels.LONG)))
+        if strings.any():
+            broken = self._read_string() & strings
+            if self._values is None:
                 return bad
-            parsed, wrong = _parse_times(strings, texts & ~broken)
-            values = np.where(texts, parsed, values)
+            parsed, wrong = parse_times(self._values, strings & ~broken, kind)
+            values = np.where(strings, parsed, values)
             bad |= broken | wrong
-        self._values = pa.array(values).cast(TIME)
+        self._values = pa.array(values).cast(arrow_type(kind))
         return bad
+
+    def _read_text(self, kind: str, *tokens: int) -> Mask:
+        """What is read from text: of strings what they say, of numbers as they stand."""
+        wanted = self._is(*tokens)
+        strings = self._is(*_STRINGS)
+        broken = self._read_string() & strings
+        found = self._values
+        if found is None:
+            return broken
+        if (wanted & ~strings).any():
+            found = pc.if_else(pa.array(strings), found, self._texts(wanted & ~strings))
+        self._values, wrong = texts.read(_bytes_of(found), wanted & ~broken, kind)
+        return wrong | broken | (self._present & ~wanted)
 
     def _texts(self, wanted: Mask, *, empty: str = "") -> pa.Array:
         """The wanted tokens as they stand in the text; `empty` for the others."""
@@ -181,48 +165,12 @@ class _Reader:
         return found
 
 
+def _bytes_of(strings: pa.Array) -> Texts:
+    _, ends, data = strings.buffers()
+    found = np.zeros(1, np.uint8) if data is None or data.size == 0 else np.frombuffer(data, np.uint8)
+    return Texts(found, np.frombuffer(ends, np.int64, count=len(strings) + 1, offset=8 * strings.offset))
+
+
 def _text_array(ends: kernels.Ints, data: kernels.Bytes) -> pa.Array:
     buffers = [None, pa.py_buffer(ends.astype(np.int64)), pa.py_buffer(data)]
     return pa.Array.from_buffers(pa.large_string(), len(ends) - 1, buffers, 0)
-
-
-def _parse_times(texts: pa.Array, wanted: Mask) -> tuple[npt.NDArray[np.int64], Mask]:
-    """ISO 8601 texts → milliseconds since 1970 (finer parts are cut off), and those that are not ISO 8601."""
-    values = np.zeros(len(texts), np.int64)
-    wrong = np.zeros(len(texts), np.bool_)
-    rows = np.flatnonzero(wanted)
-    chosen = texts.take(pa.array(rows))
-    for parse in (_parse_zoned, _parse_plain):
-        fast = parse(chosen)
-        if fast is not None:
-            values[rows] = fast
-            return values, wrong
-    for row, text in zip(rows, chosen.to_pylist(), strict=True):
-        try:
-            values[row] = _parse_time(text)
-        except ValueError:
-            wrong[row] = True
-    return values, wrong
-
-
-def _parse_zoned(texts: pa.Array) -> npt.NDArray[np.int64] | None:
-    return _cast(texts, pa.timestamp("ms", tz="UTC"))
-
-
-def _parse_plain(texts: pa.Array) -> npt.NDArray[np.int64] | None:
-    return _cast(texts, pa.timestamp("ms"))
-
-
-def _cast(texts: pa.Array, kind: pa.DataType) -> npt.NDArray[np.int64] | None:
-    try:
-        found: npt.NDArray[np.int64] = texts.cast(kind).cast(pa.int64()).to_numpy()
-    except pa.ArrowInvalid:  # other forms, finer than milliseconds, some with and some without a zone
-        return None
-    return found
-
-
-def _parse_time(text: str) -> int:
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return (moment - _EPOCH) // timedelta(milliseconds=1)

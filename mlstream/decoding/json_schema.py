@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -24,8 +24,7 @@ from mlstream.decoding import json_kernels as kernels
 from mlstream.decoding import json_texts
 from mlstream.decoding.json_tokens import Tokens
 
-ColumnType: TypeAlias = Literal["int", "float", "string", "bool", "time", "json"]
-Schema: TypeAlias = tuple[tuple[str, ColumnType], ...]
+Schema: TypeAlias = tuple[tuple[str, str], ...]  # names and types, in the words of `types`
 
 _NUMBERS = (1 << kernels.INT) | (1 << kernels.LONG) | (1 << kernels.FLOAT) | (1 << kernels.WIDE)
 _DECIMALS = (1 << kernels.FLOAT) | (1 << kernels.WIDE)
@@ -52,7 +51,7 @@ class Seen:
         return Seen(self.kinds | other.kinds, self.beyond or other.beyond, self.inexact or other.inexact)
 
     @property
-    def type(self) -> ColumnType:
+    def type(self) -> str:
         """The least type that holds all of it."""
         kinds = self.kinds & ~_NOTHING
         if kinds & ~_STRINGS == 0:

@@ -76,8 +76,8 @@ def test_partitions_are_frames_of_their_own_and_together_the_whole(made: Snapsho
 
 def test_a_view_is_made_once_and_made_anew_when_deleted(made: Snapshot, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    real = views._make
-    monkeypatch.setattr(views, "_make", lambda *args: (calls.append(1), real(*args)))
+    real = views.make_view
+    monkeypatch.setattr(views, "make_view", lambda *args: (calls.append(1), real(*args)))
     first = made.view("ticks", JSON)
     again = made.view("ticks", JSON)
     assert (first.digest, len(calls)) == (again.digest, 1)

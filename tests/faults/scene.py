@@ -61,6 +61,7 @@ class Scene:
     new: str
     work: Path
     run: Commands
+    connection: Connection
     copies: int = 0
 
     def copy(self) -> Path:
@@ -127,7 +128,7 @@ def make_scene(broker: Connection, topic: str, run: Commands, work: Path) -> Sce
     first = run(home, "snapshot", "create", "old", "--topic", topic)
     assert first.exit_code == 0, first.stderr
     produce(broker, topic, [Sent(b"%d" % n, partition=n % 2) for n in range(100)])
-    made = Scene(topic, home, mlstream.open_snapshot("old", home=home).id, "", work, run)
+    made = Scene(topic, home, mlstream.open_snapshot("old", home=home).id, "", work, run, broker)
     trial = made.copy()
     assert made.create(trial).exit_code == 0
     made.new = mlstream.open_snapshot("new", home=trial).id

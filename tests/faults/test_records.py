@@ -8,12 +8,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from mlstream.broker.admin import KEEP_EVERYTHING, create_topic
 from mlstream.broker.client import Client
 from mlstream.broker.connection import Connection
 from mlstream.snapshots.snapshot import Snapshot
+from tests.faults.topics import set_config
 from tests.faults.writers import CODECS
 from tests.snapshots import oracle
 from tests.snapshots.kafka import Sent, consume, produce
@@ -52,18 +52,6 @@ def check(snapshot: Snapshot, broker: Connection, topic: str) -> list[oracle.Rec
     assert oracle.payload_digest(found) == part.payload_digest
     snapshot.verify(deep=True)
     return found
-
-
-def set_config(broker: Connection, topic: str, **config: str) -> None:
-    """Change settings of a topic."""
-    entries = [
-        ConfigEntry(name.replace("_", "."), value, incremental_operation=AlterConfigOpType.SET)
-        for name, value in config.items()
-    ]
-    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
-    admin = AdminClient({"bootstrap.servers": broker.servers})
-    for done in admin.incremental_alter_configs([resource]).values():
-        done.result(20)
 
 
 def test_codecs_timestamp_types_headers_and_bytes_of_all_kinds_in_one_topic(

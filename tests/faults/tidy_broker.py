@@ -36,7 +36,8 @@ HOUSEKEEPING = {
     "log.initial.task.delay.ms": 100,
     "log.retention.check.interval.ms": 100,
     "log.cleaner.backoff.ms": 100,
-    "log.segment.delete.delay.ms": 0,
+    # Not 0: a flush that is under way would meet a closed file, and the broker gives up its disk.
+    "log.segment.delete.delay.ms": 3000,
 }
 
 

@@ -105,7 +105,8 @@ def train(
 
     for log in logs.values():
         log.unlink(missing_ok=True)  # what an earlier training said
-    ended = run_workers(tasks, logs={(name, 0): log for name, log in logs.items()}, on_report=hear)
+    with source.store.in_use(source.id, f"a training for {config.experiment}"):
+        ended = run_workers(tasks, logs={(name, 0): log for name, log in logs.items()}, on_report=hear)
     return [_trained(name, target, logs[name], ended[name, 0]) for name, target in targets.items()]
 
 

@@ -103,9 +103,11 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 @pytest.fixture
 def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     """The URL of an empty folder of a bucket, with the environment that finds and opens it."""
+    from tests.snapshots.s3_server import BUCKET
+
     for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)
-    return f"s3://mlstream-tests/{secrets.token_hex(6)}"
+    return f"s3://{BUCKET}/{secrets.token_hex(6)}"
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from mlstream.home import Home, find_home
 from mlstream.reporting import tracking
 from mlstream.reporting.tracking import Tracked
 from mlstream.runs.run import Run, list_runs, open_run
+from mlstream.snapshots.remote_home import refresh, send
 from mlstream.snapshots.snapshot import Snapshot
 from mlstream.versions.files import write_atomically
 
@@ -236,12 +237,14 @@ def _keep(home: Home, comparison: Comparison) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, f"{text}\n".encode())
+        send(home, path)
     except OSError as exc:
         raise StoreError(f"{path}: the comparison cannot be written: {exc}", path=str(path)) from exc
 
 
 def _paths(home: Home) -> list[Path]:
     """The records, the newest first."""
+    refresh(home)
     if not home.comparisons.is_dir():
         return []
     return sorted(home.comparisons.glob("*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)

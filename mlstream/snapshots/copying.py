@@ -102,7 +102,7 @@ def copy(
     with Pipeline(workers=workers, budget_bytes=workers * WORKING_BYTES) as pipeline:
         copies = {
             (plan.wanted.topic, plan.wanted.partition): _Copy(
-                plan, PartitionAssembler(plan, pipeline=pipeline, staged=staged, path_of=store.object)
+                plan, PartitionAssembler(plan, pipeline=pipeline, staged=staged, path_of=store.obtain)
             )
             for plan in plans
         }

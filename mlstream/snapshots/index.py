@@ -9,7 +9,6 @@ epoch, by which a later freeze finds out whether the log is still the one that w
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -41,7 +40,9 @@ class Holding:
 def holdings(store: Store, cluster_id: str, topic_id: str, partition: int) -> list[Holding]:
     """What the store's snapshots hold of a partition, the widest range first; unreadable entries are left out."""
     found = []
-    for path in _folder(store, cluster_id, topic_id, partition).glob("*.json"):
+    folder = _folder(store, cluster_id, topic_id, partition)
+    store.bring(folder.parent)  # of the whole topic
+    for path in folder.glob("*.json"):
         try:
             entry = json.loads(path.read_bytes())
             found.append(
@@ -57,16 +58,25 @@ def holdings(store: Store, cluster_id: str, topic_id: str, partition: int) -> li
     return sorted(found, key=lambda holding: (holding.start - holding.stop, holding.snapshot_id))
 
 
-def remember(store: Store, cluster_id: str, topic_id: str, partition: int, holding: Holding, *, staged: Path) -> None:
-    """Enter a snapshot's part of a partition into the index, if the disk lets it: the snapshot is there without it."""
+def remember(
+    store: Store, cluster_id: str, topic_id: str, partition: int, holding: Holding, *, staged: Path
+) -> Path | None:
+    """Enter a snapshot's part of a partition into the index, if the disk lets it: the snapshot is there without it.
+
+    Returns:
+        The entry, for `Store.send`; None when the disk did not let it.
+    """
     target = _folder(store, cluster_id, topic_id, partition) / f"{holding.snapshot_id}.json"
     entry = {
         "start": str(holding.start),
         "last_offset": str(holding.last_offset),
         "leader_epoch": holding.leader_epoch,
     }
-    with suppress(OSError):
+    try:
         write_document(target, json.dumps(entry, sort_keys=True).encode(), staged=staged)
+    except OSError:
+        return None
+    return target
 
 
 def _folder(store: Store, cluster_id: str, topic_id: str, partition: int) -> Path:

@@ -62,7 +62,9 @@ def keep(store: Store, name_or_id: str, *, for_s: float) -> Kept:
         }
         path = store.path / FOLDER / f"{snapshot_id}-{until_ms}.json"
         try:
-            write_document(path, (json.dumps(record, sort_keys=True, indent=1) + "\n").encode(), staged=staged)
+            with store.writing():
+                write_document(path, (json.dumps(record, sort_keys=True, indent=1) + "\n").encode(), staged=staged)
+                store.send(path)
         except OSError as exc:
             raise store_error(path, exc) from exc
     return Kept(snapshot_id, name, until_ms, extended=True)

@@ -35,6 +35,7 @@ from mlstream.snapshots.manifest import Content, parse_content
 from mlstream.snapshots.names import tag
 from mlstream.snapshots.remote import Remote
 from mlstream.snapshots.remote_fetch import Counter, Progress, fetch_object
+from mlstream.snapshots.reuse import objects_are_there
 from mlstream.snapshots.snapshot import open_snapshot
 from mlstream.snapshots.storage import Storage, check_storage, parse_storage
 from mlstream.snapshots.store import Publication, Store, publish, store_error
@@ -160,7 +161,7 @@ def _whole_here(store: Store, arriving: _Arriving) -> Storage | None:
         check_storage(here, arriving.content, snapshot_id)
     except IntegrityError:
         return None
-    return here if all(store.holds(digest, found.size_bytes) for digest, found in here.objects.items()) else None
+    return here if objects_are_there(store, here) else None
 
 
 def _fetch(
@@ -174,7 +175,7 @@ def _fetch(
 ) -> dict[str, Path]:
     """All objects into the small store: linked when they are here, else fetched; the fetched ones, and where."""
     sizes = {digest: found.size_bytes for digest, found in arriving.storage.objects.items()}
-    missing = {digest: size for digest, size in sizes.items() if not store.holds(digest, size)}
+    missing = {digest: sizes[digest] for digest in store.missing(sizes)}
     check_room(missing, store.path, where=remote.url)
     for folder in {small.object(digest).parent for digest in sizes}:
         folder.mkdir(parents=True, exist_ok=True)

@@ -18,8 +18,8 @@ from contextlib import ExitStack, contextmanager, suppress
 
 from mlstream.errors import IntegrityError, StoreError
 from mlstream.home import Home
-from mlstream.snapshots.remote import Remote, manifest_path, object_path, ref_path, storage_path, unusable
-from mlstream.snapshots.remote_fetch import Counter, Progress, sha256_of
+from mlstream.snapshots.remote import Remote, manifest_path, ref_path, storage_path
+from mlstream.snapshots.remote_fetch import Counter, Progress, sha256_of, upload_object
 from mlstream.snapshots.remote_folder import FolderRemote
 from mlstream.snapshots.snapshot import Snapshot
 from mlstream.snapshots.store import Store, store_error
@@ -92,10 +92,7 @@ def _send(store: Store, digest: str, size_bytes: int, remote: Remote, counter: C
         raise IntegrityError(
             f"object {digest}: its bytes have changed", hint="run `mlstream snapshot verify`", object=digest
         )
-    remote.upload(object_path(digest), path)
-    arrived = remote.size(object_path(digest))
-    if arrived != size_bytes:
-        raise unusable(remote.url, object_path(digest), f"it has {arrived} bytes there after {size_bytes} were sent")
+    upload_object(remote, digest, path)
     counter.add(size_bytes, objects=1)
 
 

@@ -21,11 +21,13 @@ class Found:
     Attributes:
         path: from the store's root, with `/`.
         tag: changes when the bytes do; empty when the store tells none.
+        modified_s: when it was written, seconds since 1970; 0 when the store does not say.
     """
 
     path: str
     size_bytes: int
     tag: str
+    modified_s: float = 0.0
 
 
 class Remote(Protocol):

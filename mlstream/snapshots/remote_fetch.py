@@ -1,4 +1,4 @@
-"""An object of a remote store → a file: no more bytes than announced, resumable, proven by its digest."""
+"""An object of a remote store ↔ a file: no more bytes than announced, resumable, proven by its digest."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlstream.errors import IntegrityError, StoreError
-from mlstream.snapshots.remote import Remote, object_path
+from mlstream.snapshots.remote import Remote, object_path, unusable
 
 _BLOCK_BYTES = 8 << 20
 
@@ -98,6 +98,20 @@ def fetch_object(remote: Remote, digest: str, size_bytes: int, target: Path, cou
     part.replace(target)
     if counter is not None:
         counter.add(0, objects=1)
+
+
+def upload_object(remote: Remote, digest: str, file: Path) -> int:
+    """A file into a remote store, as an object; its size, which is that of what came.
+
+    Raises:
+        StoreError: the store cannot be used, or has something else than was sent.
+    """
+    size_bytes = file.stat().st_size
+    remote.upload(object_path(digest), file)
+    arrived = remote.size(object_path(digest))
+    if arrived != size_bytes:
+        raise unusable(remote.url, object_path(digest), f"it has {arrived} bytes there after {size_bytes} were sent")
+    return size_bytes
 
 
 def sha256_of(path: Path) -> str:

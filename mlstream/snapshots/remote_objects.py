@@ -74,7 +74,8 @@ class ObjectsRemote:
             for page in self._store.list(folder, offset=start if beginning else None):
                 for meta in page:
                     if meta["path"].startswith(start):
-                        found.append(Found(meta["path"], meta["size"], meta["e_tag"] or ""))
+                        written = meta["last_modified"].timestamp()
+                        found.append(Found(meta["path"], meta["size"], meta["e_tag"] or "", written))
                 if page and page[-1]["path"][: len(start)] > start:  # they come in order
                     break
         return found

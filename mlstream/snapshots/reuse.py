@@ -8,11 +8,12 @@ on everything before it. The broker is asked for that one record.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlstream.broker.client import Client
-from mlstream.errors import MlstreamError
+from mlstream.errors import MlstreamError, StoreError
 from mlstream.ranges import PartitionRange
 from mlstream.snapshots.copying import Copied
 from mlstream.snapshots.fixing import Fixed, reusable_topics
@@ -88,6 +89,7 @@ def remember_all(
     store: Store, snapshot_id: str, fixed: Fixed, copies: Sequence[Copied], reuse: Reuse, *, staged: Path
 ) -> None:
     """Enter the partitions into the index, with the last record's leader epoch where that is known."""
+    entered = []
     for topic, topic_id in reusable_topics(fixed).items():
         for found in copies:
             wanted = found.plan.wanted
@@ -105,7 +107,9 @@ def remember_all(
             if ends and max(ends)[1] >= 0:
                 offset, epoch = max(ends)
                 entry = Holding(snapshot_id, wanted.start, offset, epoch)
-                remember(store, fixed.cluster_id, topic_id, wanted.partition, entry, staged=staged)
+                entered.append(remember(store, fixed.cluster_id, topic_id, wanted.partition, entry, staged=staged))
+    with suppress(StoreError):  # the snapshot is there without them
+        store.send(*(path for path in entered if path is not None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,4 +207,4 @@ class _Shelf:
 
 def objects_are_there(store: Store, storage: Storage) -> bool:
     """Whether every object exists and has its size. Their bytes are `verify`'s to check."""
-    return all(store.holds(digest, found.size_bytes) for digest, found in storage.objects.items())
+    return not store.missing({digest: found.size_bytes for digest, found in storage.objects.items()})

@@ -20,8 +20,8 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,18 +31,34 @@ from mlstream.errors import IntegrityError, NameTaken, StoreError, UnknownSnapsh
 from mlstream.home import Home
 from mlstream.snapshots.failures import store_error as store_error
 from mlstream.snapshots.leases import Lease, gate, take_lease
+from mlstream.snapshots.remote_home import Mirror
+from mlstream.snapshots.transfer import JOBS, in_parallel
 
 _ID = re.compile(r"[0-9a-f]{64}")
 _PREFIX = re.compile(r"[0-9a-f]{8,64}")
 _STALE_LOCK_S = 86_400
-_SHARED = ("names", "views", "incoming")  # of tmp: locks that are waited for, and pulls that are gone on with
+_SHARED = ("names", "views", "incoming", "fetch")  # of tmp: locks that are waited for, pulls that are gone on with
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """The files under a home. Opening it makes nothing; writing makes the folders that it needs."""
+    """The files under a home. Opening it makes nothing; writing makes the folders that it needs.
+
+    Where the home is at a URL, opening it brings this machine's copy of its documents up to date. All paths are those
+    of the copy; `obtain` fetches objects into it, and what is written goes to the URL first (remote_home.py).
+
+    Raises:
+        StoreError: the store at the URL does not answer.
+    """
 
     home: Home
+    mirror: Mirror | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        mirror = None if self.home.url is None else Mirror(self.home)
+        object.__setattr__(self, "mirror", mirror)
+        if mirror is not None:
+            mirror.refresh()
 
     @property
     def path(self) -> Path:
@@ -71,13 +87,44 @@ class Store:
         """
         path = self.object(digest)
         if not path.is_file():
+            if self.mirror is not None:
+                self.mirror.obtain(digest, path)
+                return path
             raise IntegrityError(
                 f"object {digest}: it is missing", hint="run `mlstream snapshot verify`", object=digest
             )
         return path
 
+    def obtain_anew(self, digest: str) -> Path:
+        """The file of an object as the store has it now: of a store at a URL it is fetched again, for `verify`.
+
+        Raises:
+            IntegrityError: when it is missing, or at the URL is not what its digest says.
+        """
+        if self.mirror is not None:
+            self.mirror.renew(digest, self.object(digest))
+        return self.obtain(digest)
+
+    def obtain_all(self, digests: Iterable[str]) -> None:
+        """Fetch these objects, several at once, if they are at a URL and not here yet.
+
+        Raises:
+            IntegrityError: one is missing.
+        """
+        if self.mirror is not None:
+            missing = [digest for digest in dict.fromkeys(digests) if not self.object(digest).is_file()]
+            in_parallel(self.obtain, missing, jobs=JOBS)
+
+    def missing(self, sizes: Mapping[str, int]) -> list[str]:
+        """Of these objects (digest → bytes) those that are not there, or have another size."""
+        if self.mirror is not None:
+            return self.mirror.missing(sizes)
+        return [digest for digest, size_bytes in sizes.items() if not self.holds(digest, size_bytes)]
+
     def holds(self, digest: str, size_bytes: int) -> bool:
         """Whether the object is there and has its size. Its bytes are `verify`'s to check."""
+        if self.mirror is not None:
+            return not self.mirror.missing({digest: size_bytes})
         try:
             return self.object(digest).stat().st_size == size_bytes
         except OSError:
@@ -160,7 +207,11 @@ class Store:
         Raises:
             OSError: when the store cannot be written.
         """
-        write_document(self.ref(name), f"{snapshot_id}\n".encode(), staged=staged)
+        data = f"{snapshot_id}\n".encode()
+        with self.writing():
+            if self.mirror is not None:
+                self.mirror.give(name, snapshot_id, new=not self.ref(name).exists())
+            write_document(self.ref(name), data, staged=staged)
 
     def drop_ref(self, name: str) -> None:
         """Remove a name, and nothing else. The caller holds the name (`claim`).
@@ -168,8 +219,28 @@ class Store:
         Raises:
             OSError: when the store cannot be written.
         """
+        if self.mirror is not None:
+            self.mirror.remove(self.ref(name))
         self.ref(name).unlink(missing_ok=True)
         flush_folder(self.ref(name).parent)
+
+    def send(self, *paths: Path) -> None:
+        """Send documents that were just written here to the home's URL, if it has one.
+
+        Raises:
+            StoreError: the store at the URL cannot be used.
+        """
+        if self.mirror is not None and paths:
+            self.mirror.send(paths)
+
+    def bring(self, folder: Path) -> None:
+        """Fetch the files of a folder of the index, if the home is at a URL."""
+        if self.mirror is not None:
+            self.mirror.bring(folder)
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Around writing documents here that are at the home's URL already, or will be at the end."""
+        return nullcontext() if self.mirror is None else self.mirror.writing()
 
     def find(self, name_or_id: str) -> tuple[str, str | None]:
         """A name, an id or the beginning of one (8 digits or more) → (id, the name when it was one).
@@ -338,17 +409,28 @@ def publish(store: Store, publication: Publication, *, staged: Path) -> None:
     with store.lease(f"publishing {publication.name or publication.snapshot_id[:12]}") as lease:
         # 0. hold all that it needs, then look: what is not new must be there, and stays from here on
         lease.hold(snapshots=[publication.snapshot_id], objects=publication.sizes)
-        for digest, size_bytes in publication.sizes.items():
-            if digest not in publication.objects and not store.holds(digest, size_bytes):
-                raise StoreError(
-                    f"object {digest}: it was there when this was begun, and is gone",
-                    hint="run the command again",
-                    object=digest,
-                )
-        _publish(store, publication, staged=staged)
+        old = {digest: size for digest, size in publication.sizes.items() if digest not in publication.objects}
+        for digest in store.missing(old):
+            raise StoreError(
+                f"object {digest}: it was there when this was begun, and is gone",
+                hint="run the command again",
+                object=digest,
+            )
+        cuts = publication.all_cuts()
+        if store.mirror is not None:
+            documents = {
+                f"storage/{publication.snapshot_id}.json": publication.storage,
+                f"manifests/{publication.snapshot_id}.json": publication.manifest,
+                **{f"cuts/{name}": data for name, data in cuts.items()},
+            }
+            store.mirror.publish(
+                publication.snapshot_id, name=publication.name, objects=publication.objects, documents=documents
+            )
+        with store.writing():
+            _publish(store, publication, cuts, staged=staged)
 
 
-def _publish(store: Store, publication: Publication, *, staged: Path) -> None:
+def _publish(store: Store, publication: Publication, cuts: Mapping[str, bytes], *, staged: Path) -> None:
     try:
         # 1. the objects; one that is there already has the same bytes
         for digest, file in publication.objects.items():
@@ -357,13 +439,13 @@ def _publish(store: Store, publication: Publication, *, staged: Path) -> None:
             flush_folder(folder)
         # 2. where they are, and how they came about
         write_document(store.storage(publication.snapshot_id), publication.storage, staged=staged)
-        for name, data in publication.all_cuts().items():
+        for name, data in cuts.items():
             write_document(store.path / "cuts" / name, data, staged=staged)
         # 3. the manifest: from here on the snapshot exists
         write_document(store.manifest(publication.snapshot_id), publication.manifest, staged=staged)
         # 4. its name
         if publication.name is not None:
-            store.set_ref(publication.name, publication.snapshot_id, staged=staged)
+            write_document(store.ref(publication.name), f"{publication.snapshot_id}\n".encode(), staged=staged)
     except OSError as exc:
         raise store_error(store.path, exc) from exc
 

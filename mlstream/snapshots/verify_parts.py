@@ -24,7 +24,7 @@ def object_problem(store: Store, digest: str, size_bytes: int) -> str | None:
     found = hashlib.sha256()
     size = 0
     try:
-        with store.obtain(digest).open("rb", buffering=0) as file:
+        with store.obtain_anew(digest).open("rb", buffering=0) as file:
             while block := file.read(_READ_BYTES):
                 found.update(block)
                 size += len(block)

@@ -149,5 +149,6 @@ def make_snapshot(
     content, storage = put_together(fixed, copies, known, complete=True)
     cut = Cut(name, fixed.created_at_ms, 1, 0.1, "tester", "here", ("127.0.0.1:9092",), {}, ())
     with store.staging() as staged:
-        publish(store, publication_of(store, name, content, storage, cut, {}), staged=staged)
+        objects = {digest: store.object(digest) for digest in known}
+        publish(store, publication_of(store, name, content, storage, cut, objects), staged=staged)
     return open_snapshot(name, home=home)

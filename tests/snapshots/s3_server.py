@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tests.guard import guarded
 
+BUCKET = "mlstream-tests"
 START_S = 60
 _PORTS = ("master.port", "volume.port", "filer.port", "s3.port")
 
@@ -45,7 +46,7 @@ class S3Server:
 
 @contextmanager
 def running_s3(folder: Path) -> Iterator[S3Server]:
-    """A server whose data is in `folder`, while this lasts. Buckets come to be when they are written to."""
+    """A server whose data is in `folder`, while this lasts; it has a bucket, which is empty."""
     access_key, secret_key = secrets.token_hex(8), secrets.token_hex(16)
     identity = {"name": "test", "credentials": [{"accessKey": access_key, "secretKey": secret_key}]}
     rights = ["Admin", "Read", "Write", "List", "Tagging"]
@@ -77,7 +78,14 @@ def running_s3(folder: Path) -> Iterator[S3Server]:
         stack.callback(process.kill)  # it would take its time, and its data are of no use any more
         stack.enter_context(guarded(process.pid, str(folder / "data")))
         _wait(endpoint, process, folder / "log")
+        _make_bucket(f"http://127.0.0.1:{options['filer.port']}")
         yield S3Server(endpoint, access_key, secret_key, process.pid)
+
+
+def _make_bucket(filer: str) -> None:
+    """A bucket is a folder of the server's file system, which has a door of its own."""
+    with urllib.request.urlopen(urllib.request.Request(f"{filer}/buckets/{BUCKET}/", method="POST"), timeout=30):
+        return
 
 
 def _program() -> str:

@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pyarrow as pa
-
 from mlstream.broker.client import Client
 from mlstream.broker.offsets import bounds
 from mlstream.errors import BrokerError, OffsetOutOfRange, TopicChanged, UnknownPartition, UnknownTopic
@@ -21,13 +19,13 @@ from mlstream.snapshots.pipeline import Pipeline
 from mlstream.snapshots.plan import PartitionPlan
 from mlstream.snapshots.store import Store
 from mlstream.streams.read import Block, read
-from mlstream.wire.columns import SCHEMA
+from mlstream.wire.columns import no_rows
 
 PENDING_BYTES = 16 << 20  # decoded rows that wait for more of their cell, over all partitions
 WORKING_BYTES = 10 << 20  # rows that are being hashed and written, for each thread
 FETCH_BYTES = 2 << 20  # a block is that much, decompressed, and is kept as long as any of its rows waits
 BUFFER_BYTES = 14 << 20  # answers that wait to be decoded
-_NO_ROWS = pa.RecordBatch.from_pylist([], schema=SCHEMA)
+_NO_ROWS = no_rows()
 
 
 @dataclass(frozen=True, slots=True)

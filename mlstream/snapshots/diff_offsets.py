@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 from mlstream.snapshots.diff_rows import Side, payload_rows, record_of
 from mlstream.snapshots.difference import PartitionDifference, RecordChange
 from mlstream.snapshots.storage import Piece, StoredCell
-from mlstream.wire.columns import SCHEMA
+from mlstream.wire.columns import no_rows
 
-_NO_ROWS = pa.RecordBatch.from_pylist([], schema=SCHEMA)
+_NO_ROWS = no_rows()
 
 Rows = npt.NDArray[np.int64]
 

@@ -25,14 +25,14 @@ from mlstream.snapshots.manifest import GROUP_ROWS, StreamContent
 from mlstream.snapshots.pipeline import Chain, Pipeline
 from mlstream.snapshots.stored_rows import stored_rows
 from mlstream.streams.read import read
-from mlstream.wire.columns import SCHEMA
+from mlstream.wire.columns import no_rows
 
 if TYPE_CHECKING:
     from mlstream.snapshots.snapshot import Snapshot
 
 WORKERS = 2
 WORKING_BYTES = 24 << 20  # columns that were read back and wait to be hashed
-_NO_ROWS = pa.RecordBatch.from_pylist([], schema=SCHEMA)
+_NO_ROWS = no_rows()
 _DELETE = "something else has written to it: delete the topic, and restore again"
 
 

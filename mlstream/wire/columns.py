@@ -90,6 +90,11 @@ def header_lists(ends: Ints, keys: Binaries, values: Binaries) -> pa.Array:
     return pa.Array.from_buffers(HEADERS, len(ends) - 1, [None, pa.py_buffer(ends)], 0, 0, [pairs])
 
 
+def no_rows() -> pa.RecordBatch:
+    """No rows with the columns of SCHEMA. (pyarrow imports pandas to find out what an empty Python list is.)"""
+    return pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in SCHEMA], schema=SCHEMA)
+
+
 def no_headers(rows: int) -> pa.Array:
     """A headers column of `rows` empty lists."""
     none = pa.nulls(0, HEADER)

@@ -17,7 +17,7 @@ from typing import Any
 
 import adbc_driver_manager
 import pyarrow as pa
-from adbc_driver_postgresql import StatementOptions, dbapi
+from adbc_driver_postgresql import dbapi
 
 from mlstream.databases.address import Address, Kind
 from mlstream.databases.catalog import (
@@ -54,6 +54,7 @@ SELECT pg_current_snapshot()::text AS snapshot,
     current_setting('server_version') AS server_version, current_database()::text AS database
 """
 _OLDEST = 130000
+_USE_COPY = "adbc.postgresql.use_copy"  # an option of the driver, which older releases have no name for
 _LOCKABLE = ("r", "p")
 
 
@@ -226,7 +227,7 @@ class PostgresDatabase:
 
     def _run(self, statement: str) -> None:
         with self._cursor() as cursor:
-            cursor.adbc_statement.set_options(**{StatementOptions.USE_COPY.value: "false"})
+            cursor.adbc_statement.set_options(**{_USE_COPY: "false"})
             cursor.execute(statement)
 
     def _cursor(self) -> dbapi.Cursor:

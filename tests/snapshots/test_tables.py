@@ -220,11 +220,12 @@ def test_every_type_of_postgresql_has_the_digest_of_the_plain_twin(postgres: Pos
         "CREATE TYPE mood AS ENUM ('low', 'high')",
         EVERY_TYPE,
         "INSERT INTO every SELECT chr(1000 + (i * 7919) % 5000) || i, i % 2 = 0, i, i * 10^12::int8, i / 7.0, "
-        "-i / 7.0, i / 7.0, i / 8.0, decode(md5(i::text), 'hex'), '2024-01-01'::date - i, '00:00'::time + i * '1.5 s'::interval, "
-        "'1969-12-01'::timestamp + i * '1 day'::interval, '2024-01-01 00:00+01'::timestamptz + i * '1 us'::interval, "
+        "-i / 7.0, i / 7.0, i / 8.0, decode(md5(i::text), 'hex'), '2024-01-01'::date - i, "
+        "'00:00'::time + i * '1.5 s'::interval, '1969-12-01'::timestamp + i * '1 day'::interval, "
+        "'2024-01-01 00:00+01'::timestamptz + i * '1 us'::interval, "
         "make_interval(months => -i, days => i, secs => i / 4.0), json_build_object('i', i), "
-        "jsonb_build_object('i', i), md5(i::text)::uuid, CASE WHEN i % 2 = 0 THEN 'low' ELSE 'high' END::mood, array[[i, NULL], [2, 3]], "
-        "array['', NULL, i::text] FROM generate_series(1, 500) i",
+        "jsonb_build_object('i', i), md5(i::text)::uuid, CASE WHEN i % 2 = 0 THEN 'low' ELSE 'high' END::mood, "
+        "array[[i, NULL], [2, 3]], array['', NULL, i::text] FROM generate_series(1, 500) i",
         "INSERT INTO every (t) VALUES ('nothing')",
     )
     with open_database(postgres.url) as database:

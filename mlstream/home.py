@@ -1,8 +1,11 @@
 """Where a project and its store are. Finds paths; makes no folders and asks no server.
 
 The home is `$MLSTREAM_HOME`, or `.mlstream` in the project's root: the nearest folder upward that has a `.mlstream`,
-a `.git` or a `pyproject.toml`. It may be a URL (`s3://bucket/store`): then the store is there, and a folder of this
-machine holds what was fetched from it, and all that belongs to one machine only.
+a `.git` or a `pyproject.toml`. `.mlstream` is a folder, or a file of one line that names the home: so a project that is
+shared says where its team keeps its snapshots.
+
+A home may be a URL (`s3://bucket/store`): then the store is there, and a folder of this machine holds what was fetched
+from it, and all that belongs to one machine only.
 """
 
 from __future__ import annotations
@@ -83,17 +86,32 @@ def find_home(path: str | Path | None = None) -> Home:
         path: a folder, or the URL of a store, for example `s3://bucket/store`.
 
     Raises:
-        UsageError: the URL holds a password, or is none.
+        UsageError: the URL holds a password, or is none; a file `.mlstream` names no home.
     """
     chosen = path if path is not None else os.environ.get("MLSTREAM_HOME")
     if chosen is None or str(chosen) == "":
-        return Home(project_root() / ".mlstream")
+        own = project_root() / ".mlstream"
+        if not own.is_file():
+            return Home(own)
+        chosen = _named_in(own)
     if isinstance(chosen, Path) or not is_url(chosen):
         return Home(Path(chosen).expanduser().resolve())
     url = plain_url(chosen)
     if url.startswith("file://"):
         return Home(folder_of(url))
     return Home(cache_of(url), url)
+
+
+def _named_in(file: Path) -> str:
+    """The home that a file `.mlstream` names: a URL, or a path from the file's folder."""
+    try:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as exc:
+        raise UsageError(f"{file}: it cannot be read: {exc}", hint="write the home into it: a URL, or a path") from exc
+    named = [line for line in lines if line and not line.startswith("#")]
+    if len(named) != 1:
+        raise UsageError(f"{file}: it holds {len(named)} lines, and should name one home", hint="a URL, or a path")
+    return named[0] if is_url(named[0]) else str(file.parent / Path(named[0]).expanduser())
 
 
 def is_url(text: str) -> bool:

@@ -50,7 +50,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "--home",
     type=click.Path(file_okay=False),
     envvar="MLSTREAM_HOME",
-    help="Where snapshots and runs are kept (default: .mlstream in the project).",
+    help="Where snapshots and runs are kept: a folder or a URL (default: .mlstream in the project).",
 )
 @click.option(
     "--bootstrap-servers",

@@ -30,19 +30,22 @@ def shown_progress(session: Session) -> Iterator[Callable[[Progress], None]]:
     """A bar on a terminal; elsewhere a line for each step, and one at the end."""
     if not sys.stderr.isatty():
         last: list[Progress] = []
-        began = time.monotonic()
+        began = copying = time.monotonic()
 
         def keep(progress: Progress) -> None:
+            nonlocal copying
             if progress.doing:
                 session.say(progress.doing)
+                copying = time.monotonic()  # what comes next begins now, or later
             else:
                 last[:] = [progress]
 
         yield keep
+        now = time.monotonic()
         for progress in last:
-            seconds = max(time.monotonic() - began, 1e-9)
-            rate = f"{progress.rows / seconds:,.0f} rows/s, {progress.size_bytes / seconds / 1e6:,.0f} MB/s"
-            session.say(f"froze {progress.rows:,} rows in {seconds:.1f} s ({rate})")
+            fetched, seconds = progress.rows - progress.reused, max(now - copying, 1e-9)
+            rate = f" ({fetched / seconds:,.0f} rows/s, {progress.size_bytes / seconds / 1e6:,.0f} MB/s)"
+            session.say(f"froze {progress.rows:,} rows in {now - began:.1f} s{rate if fetched else ''}")
         return
     from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar

@@ -14,7 +14,12 @@ from typing import Any
 
 import pyarrow as pa
 from kafka import errors
-from kafka.protocol.admin import CreateTopicsRequest, CreateTopicsResponse
+from kafka.protocol.admin import (
+    CreateTopicsRequest,
+    CreateTopicsResponse,
+    DescribeConfigsRequest,
+    DescribeConfigsResponse,
+)
 from kafka.protocol.consumer import FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse, OffsetSpec
 from kafka.protocol.metadata import MetadataRequest, MetadataResponse
 from kafka.protocol.producer import InitProducerIdRequest, InitProducerIdResponse, ProduceRequest, ProduceResponse
@@ -32,6 +37,7 @@ VERSIONS: dict[type, int] = {
     ProduceRequest: 12,
     InitProducerIdRequest: 5,
     CreateTopicsRequest: 7,
+    DescribeConfigsRequest: 4,
 }
 RESPONSES = {
     MetadataRequest: MetadataResponse,
@@ -40,6 +46,7 @@ RESPONSES = {
     ProduceRequest: ProduceResponse,
     InitProducerIdRequest: InitProducerIdResponse,
     CreateTopicsRequest: CreateTopicsResponse,
+    DescribeConfigsRequest: DescribeConfigsResponse,
 }
 
 # An error code in the partition's answer, an error of the connection, or a call that may do something and give either.
@@ -110,6 +117,8 @@ class Cluster:
             return self._produce(node, request, code)
         if isinstance(request, CreateTopicsRequest):
             return self._create(request)
+        if isinstance(request, DescribeConfigsRequest):
+            return self._describe(request)
         return InitProducerIdResponse(throttle_time_ms=0, error_code=0, producer_id=7, producer_epoch=0)
 
     def _metadata(self, request: Any) -> Any:
@@ -145,6 +154,18 @@ class Cluster:
             num_partitions=1, replication_factor=1, configs=[],
         )  # fmt: skip
         return CreateTopicsResponse(throttle_time_ms=0, topics=[result])
+
+    def _describe(self, request: Any) -> Any:
+        kind = DescribeConfigsResponse.DescribeConfigsResult
+        entry = kind.DescribeConfigsResourceResult(
+            name="cleanup.policy", value="delete", read_only=False, config_source=5, is_sensitive=False, synonyms=[],
+            config_type=7, documentation=None,
+        )  # fmt: skip
+        found = [
+            kind(error_code=0, error_message=None, resource_type=2, resource_name=asked.resource_name, configs=[entry])
+            for asked in request.resources
+        ]
+        return DescribeConfigsResponse(throttle_time_ms=0, results=found)
 
     def _refusal(self, node: int, number: int, epoch: int) -> int:
         part = self.partitions[number]

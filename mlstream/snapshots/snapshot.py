@@ -130,7 +130,7 @@ class Snapshot:
                 return found
         raise UnknownTopic(
             f"snapshot {self.name or self.id[:12]} holds no topic {topic!r}",
-            hint=f"it holds: {', '.join(self.topics)}",
+            hint=_nearest(topic, list(self.topics), "topics"),
             topic=topic,
         )
 

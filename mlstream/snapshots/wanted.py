@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import quote
 
 from mlstream.databases import TableRequest
 from mlstream.errors import UsageError
@@ -28,6 +30,14 @@ class Wanted:
                 raise UsageError(
                     f"two tables would be called {name!r}", hint="give one another name: --query 'URL#name=SELECT …'"
                 )
+
+
+def rooted(request: TableRequest, folder: Path) -> TableRequest:
+    """A request of a configuration file: there the relative path of an SQLite database starts in the project's root."""
+    scheme, path = "sqlite:///", request.url.removeprefix("sqlite:///")
+    if not request.url.startswith(scheme) or path.startswith(("/", "${")):
+        return request
+    return replace(request, url=f"{scheme}{quote(str(folder))}/{path}")
 
 
 def select(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +114,21 @@ snapshot:
         "snapshot", "create", "b", "--config", "../configs/january.yaml", "--from", "25", "--file", "weights*", "--json"
     ).json
     assert (more["rows"], len(more["files"])) == (5, 2)
+
+
+def test_an_sqlite_database_of_a_configuration_is_looked_for_from_the_project_s_root(
+    bare_cli: Call, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(sqlite3.connect(project / "reference" / "a b.db")) as database:
+        database.execute("CREATE TABLE t (n INTEGER PRIMARY KEY)")
+        database.execute("INSERT INTO t VALUES (7)")
+        database.commit()
+    (project / "c.yaml").write_text("snapshot:\n  tables: ['sqlite:///reference/a%20b.db#t']\n")
+    monkeypatch.chdir(project / "reference")
+    made = bare_cli("snapshot", "create", "x", "--config", "../c.yaml", "--json")
+    assert [(table["name"], table["rows"]) for table in made.json["tables"]] == [("t", 1)]
+    again = bare_cli("snapshot", "create", "x", "--table", "sqlite:///a%20b.db#t", "--json")
+    assert again.json["existed"] is True
 
 
 @pytest.mark.parametrize(

@@ -150,20 +150,18 @@ def _asked(given: _Given) -> _Asked:
     from mlstream.snapshots.capture import Options
     from mlstream.snapshots.files import FilePattern
     from mlstream.snapshots.registry import find_registry
-    from mlstream.snapshots.wanted import Wanted
+    from mlstream.snapshots.wanted import Wanted, rooted
 
     file = None if given.config is None else load_snapshot_config(given.config)
     section = None if file is None else file.snapshot
     start, stop, max_rate = given.start, given.stop, given.max_rate
-    topics, tables, queries = given.topics, given.tables, given.queries
+    topics, tables = given.topics, [*map(parse_table, given.tables), *map(parse_query, given.queries)]
     files = [FilePattern(text, Path.cwd()) for text in given.files]
     if section is not None:
         root = project_root(Path(given.config or ".").resolve().parent)
-        topics, tables, queries = (
-            (*section.topics, *topics),
-            (*section.tables, *tables),
-            (*section.queries, *queries),
-        )
+        topics = (*section.topics, *topics)
+        named = [*map(parse_table, section.tables), *map(parse_query, section.queries)]
+        tables = [*(rooted(request, root) for request in named), *tables]
         files = [*(FilePattern(text, root) for text in section.files), *files]
         start = section.start if start is None else start
         stop = section.stop if stop is None else stop
@@ -172,7 +170,7 @@ def _asked(given: _Given) -> _Asked:
         Wanted(
             tuple(_selections(topics, given.partitions, start or "earliest", stop or "latest")),
             tuple(files),
-            (*map(parse_table, tables), *map(parse_query, queries)),
+            tuple(tables),
         ),
         Options(
             allow_partial=given.allow_partial or (section is not None and section.allow_partial),

@@ -68,7 +68,7 @@ def tag(store: Store, name_or_id: str, new: str, *, force: bool = False) -> Tagg
             if not _left(names, before, [new]):
                 check_not_kept(store, before, [new])
         try:
-            store.set_ref(new, snapshot_id, staged=staged)
+            store.set_ref(new, snapshot_id, staged=staged, new=before is None)
         except OSError as exc:
             raise store_error(store.ref(new), exc) from exc
     return Tagged(new, snapshot_id, before)

@@ -25,6 +25,7 @@ SCHEMES = frozenset({"s3", "s3a", "gs", "gcs", "az", "azure", "abfs", "abfss", "
 _PART_BYTES = 16 << 20
 _MOST_PARTS = 9_000  # S3 takes 10,000
 _PARTS_AT_ONCE = 4
+_RETRIES = 5
 _PLAIN_HTTP = ("AWS_ALLOW_HTTP", "GOOGLE_ALLOW_HTTP", "AZURE_ALLOW_HTTP")
 _HINTS = {
     "AccessDenied": "check the credentials' rights on the bucket: read, write, list",
@@ -64,7 +65,7 @@ class ObjectsRemote:
                     "connect_timeout": timedelta(seconds=10),
                     "allow_http": allow_http,
                 },
-                retry_config={"max_retries": 5, "retry_timeout": timedelta(minutes=2)},
+                retry_config={"max_retries": _RETRIES, "retry_timeout": timedelta(minutes=2)},
             )
 
     def list(self, folder: str, *, beginning: str = "") -> list[Found]:

@@ -201,16 +201,20 @@ class Store:
             raise IntegrityError(f"refs/{name}: it holds no id", hint="write the snapshot's id into it, or delete it")
         return text
 
-    def set_ref(self, name: str, snapshot_id: str, *, staged: Path) -> None:
+    def set_ref(self, name: str, snapshot_id: str, *, staged: Path, new: bool = False) -> None:
         """Let a name stand for a snapshot, whatever it stood for. The caller holds the name (`claim`).
 
+        Args:
+            new: it stood for nothing; a store at a URL that another machine gave the name to meanwhile refuses it.
+
         Raises:
+            NameTaken: it was given to another snapshot meanwhile.
             OSError: when the store cannot be written.
         """
         data = f"{snapshot_id}\n".encode()
         with self.writing():
             if self.mirror is not None:
-                self.mirror.give(name, snapshot_id, new=not self.ref(name).exists())
+                self.mirror.give(name, snapshot_id, new=new)
             write_document(self.ref(name), data, staged=staged)
 
     def drop_ref(self, name: str) -> None:

@@ -19,25 +19,30 @@ from pathlib import Path
 from tests.guard import guarded
 
 BUCKET = "mlstream-tests"
+OWNER, READER = "mlstream-owner", "mlstream-reader"
 START_S = 60
 _PORTS = ("master.port", "volume.port", "filer.port", "s3.port")
 
 
 @dataclass(frozen=True, slots=True)
 class S3Server:
-    """A running server and its only user."""
+    """A running server. One user may do everything, the other only read; both have the same secret."""
 
     endpoint: str
-    access_key: str
     secret_key: str
     pid: int
 
     @property
     def environment(self) -> dict[str, str]:
         """What clients read their settings from."""
+        return {**self.readers_environment, "AWS_ACCESS_KEY_ID": OWNER}
+
+    @property
+    def readers_environment(self) -> dict[str, str]:
+        """The same for the user who may only read."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
-            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_ACCESS_KEY_ID": READER,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
             "AWS_REGION": "us-east-1",
             "AWS_ALLOW_HTTP": "true",
@@ -47,11 +52,14 @@ class S3Server:
 @contextmanager
 def running_s3(folder: Path) -> Iterator[S3Server]:
     """A server whose data is in `folder`, while this lasts; it has a bucket, which is empty."""
-    access_key, secret_key = secrets.token_hex(8), secrets.token_hex(16)
-    identity = {"name": "test", "credentials": [{"accessKey": access_key, "secretKey": secret_key}]}
-    rights = ["Admin", "Read", "Write", "List", "Tagging"]
+    secret_key = secrets.token_hex(16)
+    rights = {OWNER: ["Admin", "Read", "Write", "List", "Tagging"], READER: ["Read", "List"]}
+    identities = [
+        {"name": user, "credentials": [{"accessKey": user, "secretKey": secret_key}], "actions": actions}
+        for user, actions in rights.items()
+    ]
     config = folder / "s3.json"
-    config.write_text(json.dumps({"identities": [{**identity, "actions": rights}]}))
+    config.write_text(json.dumps({"identities": identities}))
     ports = _free_ports(2 * len(_PORTS))
     (folder / "data").mkdir()
     options = {
@@ -74,12 +82,12 @@ def running_s3(folder: Path) -> Iterator[S3Server]:
     endpoint = f"http://127.0.0.1:{options['s3.port']}"
     with (folder / "log").open("wb") as log, ExitStack() as stack:
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, start_new_session=True)
+        stack.enter_context(guarded(process.pid, str(folder / "data")))
         stack.callback(process.wait, 30)
         stack.callback(process.kill)  # it would take its time, and its data are of no use any more
-        stack.enter_context(guarded(process.pid, str(folder / "data")))
         _wait(endpoint, process, folder / "log")
         _make_bucket(f"http://127.0.0.1:{options['filer.port']}")
-        yield S3Server(endpoint, access_key, secret_key, process.pid)
+        yield S3Server(endpoint, secret_key, process.pid)
 
 
 def _make_bucket(filer: str) -> None:

@@ -25,7 +25,8 @@ _TEXT_COLUMNS = """\
 """
 _DECODED = """\
 Each line of a stream's file is a record whose value was decoded into columns: `_partition`, `_offset` and
-`_timestamp` (event time, UTC) say which record it is, `_key` is its key, and the other columns are the value's.
+`_timestamp` (event time, UTC) say which record it is, `_key` is its key, and the other columns are the value's. Columns
+of type json hold JSON as text.
 """
 _TEXT = """\
 ## How values are written
@@ -63,7 +64,7 @@ import pandas, duckdb
 
 pandas.read_csv("{file}", keep_default_na=False, dtype=str)
 duckdb.sql("SELECT * FROM read_csv('{folder}/*.csv', all_varchar=true)")
-spark.read.csv("{folder}", header=True, multiLine=True, escape='"')
+spark.read.csv("{folder}", header=True, multiLine=True, escape='"', lineSep="\\n")
 ```
 """,
     "jsonl": """\
@@ -80,41 +81,23 @@ spark.read.json("{folder}")
 
 def readme(description: dict[str, Any]) -> str:
     """The text for what export.json describes."""
-    return "\n".join(_parts(description))
+    return "\n\n".join(part.strip() for part in _paragraphs(description)) + "\n"
 
 
-def _parts(found: dict[str, Any]) -> Iterator[str]:
+def _paragraphs(found: dict[str, Any]) -> Iterator[str]:
     kind: str = found["format"]
-    name = found["name"] or found["snapshot"][:12]
-    yield f"# {name}\n"
-    yield (
-        f"Exported by mlstream {found['mlstream']} from the snapshot\n`{found['snapshot']}`.\n\n"
-        "`manifest.json` is what that id is the SHA-256 of; `export.json` lists everything that is here."
-    )
+    yield f"# {found['name'] or found['snapshot'][:12]}"
+    yield f"Exported by mlstream {found['mlstream']} from the snapshot\n`{found['snapshot']}`."
+    yield "`manifest.json` is what that id is the SHA-256 of; `export.json` lists everything that is here."
     if not found["complete"]:
-        yield "\n**The snapshot is partial**: `manifest.json` says what is missing."
+        yield "**The snapshot is partial**: `manifest.json` says what is missing."
     if found["streams"]:
-        yield "\n## Streams\n"
-        for stream in found["streams"]:
-            rows = sum(part["rows"] for part in stream["files"])
-            yield f"- `{stream['folder']}`: topic `{stream['topic']}`, {rows:,} rows, a file a partition"
-        if any(stream["decoded"] is None for stream in found["streams"]):
-            json = "" if kind == "jsonl" else ", as JSON"
-            yield f"\n{_RAW}{_BINARY_COLUMNS if kind == 'parquet' else _TEXT_COLUMNS.format(json=json)}"
-        for stream in found["streams"]:
-            if stream["decoded"] is not None:
-                columns = ", ".join(f"`{column}` {type_}" for column, type_ in stream["decoded"])
-                yield f"\n{_DECODED}\nOf `{stream['topic']}`: {columns}."
-        folder = found["streams"][0]["folder"]
-        file = found["streams"][0]["files"][0]["path"] if found["streams"][0]["files"] else folder
-        yield f"\n{_READ[kind].format(folder=folder, file=file)}"
+        yield from _streams(found["streams"], kind)
     if found["tables"]:
-        yield "\n## Tables\n"
-        for table in found["tables"]:
-            of = "" if table["query"] is None else f", from `{' '.join(table['query'].split())}`"
-            yield f"- `{table['path']}`: {table['rows']:,} rows{of}"
+        yield "## Tables"
+        yield "\n".join(_table(table) for table in found["tables"])
     if found["files"]:
-        yield "\n## Files\n"
+        yield "## Files"
         yield f"`files/` holds {len(found['files']):,} files, byte for byte."
     if kind != "parquet":
         csv = kind == "csv"
@@ -123,4 +106,30 @@ def _parts(found: dict[str, Any]) -> Iterator[str]:
             "quoted": "" if csv else ", as strings",
             "in_csv": " in one field" if csv else "",
         }
-        yield f"\n{_TEXT.format(**words)}{_CSV if csv else _JSON_LINES}"
+        yield _TEXT.format(**words) + (_CSV if csv else _JSON_LINES)
+
+
+def _streams(streams: list[dict[str, Any]], kind: str) -> Iterator[str]:
+    yield "## Streams"
+    yield "\n".join(
+        f"- `{stream['folder']}`: topic `{stream['topic']}`, "
+        f"{sum(part['rows'] for part in stream['files']):,} rows, a file a partition"
+        for stream in streams
+    )
+    if any(stream["decoded"] is None for stream in streams):
+        json = "" if kind == "jsonl" else ", as JSON"
+        yield _RAW + (_BINARY_COLUMNS if kind == "parquet" else _TEXT_COLUMNS.format(json=json))
+    decoded = [stream for stream in streams if stream["decoded"] is not None]
+    if decoded:
+        yield _DECODED
+        for stream in decoded:
+            columns = ", ".join(f"`{column}` {type_}" for column, type_ in stream["decoded"])
+            yield f"Of `{stream['topic']}`: {columns}."
+    folder = streams[0]["folder"]
+    file = streams[0]["files"][0]["path"] if streams[0]["files"] else folder
+    yield _READ[kind].format(folder=folder, file=file)
+
+
+def _table(table: dict[str, Any]) -> str:
+    of = "" if table["query"] is None else f", from `{' '.join(table['query'].split())}`"
+    return f"- `{table['path']}`: {table['rows']:,} rows{of}"

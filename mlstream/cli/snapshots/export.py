@@ -74,7 +74,7 @@ def export(
         session,
         [
             ("snapshot", opened.name or opened.id),
-            ("exported", f"{done.rows:,} rows as {kind}, {done.files:,} files"),
+            ("exported", f"{done.rows:,} rows as {kind}{f', {done.files:,} files' if done.files else ''}"),
             ("size", f"{size_text(done.size_bytes)} in {done.seconds:.1f} s"),
             ("folder", str(done.folder)),
         ],

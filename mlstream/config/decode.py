@@ -80,11 +80,11 @@ class ColumnConfig(Section):
 
 
 def _form(value: object) -> str:
-    return "more" if isinstance(value, dict | ColumnConfig) else "type"
+    return "[column]" if isinstance(value, dict | ColumnConfig) else "[type]"
 
 
 Column = Annotated[
-    Annotated[ColumnType, Tag("type")] | Annotated[ColumnConfig, Tag("more")],
+    Annotated[ColumnType, Tag("[type]")] | Annotated[ColumnConfig, Tag("[column]")],
     Discriminator(_form),
 ]
 

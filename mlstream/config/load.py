@@ -132,7 +132,7 @@ def _as_config_error(path: Path, node: yaml.Node, exc: ValidationError, model: t
     lines = []
     first = 1
     for number, error in enumerate(exc.errors(include_url=False)):
-        where = tuple(part for part in error["loc"] if part != "[key]")
+        where = _where(error)
         line = _line(node, where)
         first = line if number == 0 else first
         key = ".".join(str(part) for part in where)
@@ -140,8 +140,13 @@ def _as_config_error(path: Path, node: yaml.Node, exc: ValidationError, model: t
     return ConfigError("\n".join(lines), path=str(path), line=first)
 
 
+def _where(error: Any) -> tuple[Any, ...]:
+    """The keys that lead to an error; what pydantic puts among them in brackets is in no file."""
+    return tuple(part for part in error["loc"] if not str(part).startswith("["))
+
+
 def _explain(error: Any, model: type[Section]) -> str:
-    kind, where = error["type"], error["loc"]
+    kind, where = error["type"], _where(error)
     if kind == "extra_forbidden":
         known = _keys_at(model, where[:-1])
         near = difflib.get_close_matches(str(where[-1]), known, n=1)
@@ -167,12 +172,13 @@ def _keys_at(model: type[Section], where: tuple[Any, ...]) -> list[str]:
 
 
 def _resolve(schema: dict[str, Any], here: Any) -> dict[str, Any]:
-    while isinstance(here, dict) and ("$ref" in here or "anyOf" in here or "allOf" in here):
+    while isinstance(here, dict) and not here.keys().isdisjoint(("$ref", "anyOf", "oneOf", "allOf")):
         if "$ref" in here:
             here = schema["$defs"][here["$ref"].rsplit("/", 1)[1]]
         else:
-            options = here.get("anyOf") or here["allOf"]
-            here = next((option for option in options if option.get("type") != "null"), {})
+            options = here.get("anyOf") or here.get("oneOf") or here["allOf"]
+            nested = [option for option in options if "$ref" in option]
+            here = next((option for option in nested or options if option.get("type") != "null"), {})
     return here if isinstance(here, dict) else {}
 
 

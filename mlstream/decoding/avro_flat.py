@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from mlstream.decoding import avro_kernels as kernels
 from mlstream.decoding.avro_schema import AvroSchema, ColumnType, Schema, base, branches, logical
+from mlstream.decoding.copy_kernels import copy
 from mlstream.decoding.texts import Texts, decimal_array
 from mlstream.decoding.types import MOST_DIGITS, arrow_type
 from mlstream.decoding.values import Bytes, Ints, Mask
@@ -47,7 +48,7 @@ class FlatField:
         ends = np.empty(len(self.present) + 1, np.int64)
         size = int((self.stops.astype(np.int64) - self.values)[self.present].sum()) if self.present.any() else 0
         out = np.empty(max(size, 1), np.uint8)
-        kernels.copy(self.data, self.present, self.values, self.stops, ends, out)
+        copy(self.data, self.present, self.values, self.stops, ends, out)
         return Texts(out, ends)
 
 

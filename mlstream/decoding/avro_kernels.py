@@ -234,21 +234,6 @@ def walk(
 
 
 @_njit  # type: ignore[untyped-decorator]
-def copy(data: Bytes, wanted: Mask, starts: Longs, stops: Ints, ends: Longs, out: Bytes) -> None:
-    """The wanted runs of bytes, one after another."""
-    to = np.int64(0)
-    ends[0] = 0
-    for row in range(wanted.size):
-        if wanted[row]:
-            start = starts[row]
-            length = np.int64(stops[row]) - start
-            for n in range(length):
-                out[to + n] = data[start + n]
-            to += length
-        ends[row + 1] = to
-
-
-@_njit  # type: ignore[untyped-decorator]
 def big_endian(data: Bytes, wanted: Mask, starts: Longs, stops: Ints, values: Longs, states: Bytes) -> None:
     """The wanted runs of bytes as signed numbers, highest byte first; WIDE where they have more than eight bytes."""
     for row in range(wanted.size):

@@ -18,9 +18,9 @@ from fastavro import schemaless_reader
 from fastavro.read import SchemaResolutionError
 from fastavro.schema import parse_schema
 
-from mlstream.decoding import avro_kernels as kernels
 from mlstream.decoding.avro_flat import decimal_text
 from mlstream.decoding.avro_schema import AvroSchema, ColumnType, Schema, base, branches, column_type, logical
+from mlstream.decoding.copy_kernels import copy
 from mlstream.decoding.types import MOST_DIGITS
 from mlstream.decoding.values import Bytes, Ints, Mask
 
@@ -63,7 +63,7 @@ class NestedColumn:
             return []
         ends = np.empty(len(good) + 1, np.int64)
         out = np.empty(max(int((stops.astype(np.int64) - starts)[good].sum()), 1), np.uint8)
-        kernels.copy(data, good, starts.astype(np.int64), stops, ends, out)
+        copy(data, good, starts.astype(np.int64), stops, ends, out)
         joined = _long(len(rows)) + out[: ends[-1]].tobytes() + b"\0"
         try:
             values: Any = schemaless_reader(io.BytesIO(joined), self._many[0], self._many[1])

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mlstream.decoding.values import bytes_and_offsets
+from mlstream.decoding.copy_kernels import copy
+from mlstream.decoding.values import Mask, bytes_and_offsets
 
 HEADER_BYTES = 5
 NO_ID = -1
@@ -43,6 +44,17 @@ def header_ids(values: pa.BinaryArray) -> npt.NDArray[np.int64]:
         found = found << 8 | data[starts + byte]
     ids[rows] = found
     return ids
+
+
+def bodies(values: pa.BinaryArray, wanted: Mask) -> pa.BinaryArray:
+    """What follows the header, of the wanted values; null elsewhere. Only values that have a header may be wanted."""
+    data, offsets = bytes_and_offsets(values)
+    starts = offsets[:-1].astype(np.int64) + HEADER_BYTES
+    ends = np.empty(len(values) + 1, np.int64)
+    out = np.empty(max(int((offsets[1:] - starts)[wanted].sum()), 1), np.uint8)
+    copy(data, wanted, starts, offsets[1:], ends, out)
+    buffers = [pa.py_buffer(np.packbits(wanted, bitorder="little")), pa.py_buffer(ends.astype(np.int32))]
+    return pa.Array.from_buffers(pa.binary(), len(values), [*buffers, pa.py_buffer(out)])
 
 
 def frame_faults(values: pa.BinaryArray, ids: npt.NDArray[np.int64], known: Collection[int] | None) -> dict[int, str]:

@@ -7,10 +7,9 @@ from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from mlstream.decoding.columns import Columns, Fault, arrow_schema, bad_rows, faults_of, with_nulls
-from mlstream.decoding.framed import HEADER_BYTES, frame_faults, header_ids
+from mlstream.decoding.columns import Columns, Fault, arrow_schema, bad_rows, faults_of
+from mlstream.decoding.framed import bodies, frame_faults, header_ids
 from mlstream.decoding.json_columns import to_columns
 from mlstream.decoding.json_schema import Seen, see
 from mlstream.decoding.json_tokens import Names, tokenise
@@ -58,8 +57,7 @@ class RegisteredJsonDecoder:
     def decode(self, values: pa.BinaryArray) -> Columns:
         """Columns of a batch of values."""
         reasons = frame_faults(values, header_ids(values), self._known)
-        bodies = with_nulls(pc.binary_slice(values, HEADER_BYTES), bad_rows(reasons, len(values)))
-        found = self._json.decode(bodies)
+        found = self._json.decode(bodies(values, ~bad_rows(reasons, len(values))))
         for fault in found.faults:
             reasons.setdefault(fault.row, fault.reason)
         return Columns(found.arrays, faults_of(reasons))

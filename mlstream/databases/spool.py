@@ -1,4 +1,4 @@
-"""Rows that wait on the disk: an Arrow file, written once and then mapped into memory as often as wanted."""
+"""Rows that wait on the disk: an Arrow file, written once and read as often as wanted, a batch at a time."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def spool(folder: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) ->
 
 
 def spooled(path: Path) -> Iterator[pa.RecordBatch]:
-    """The batches of such a file, mapped: their memory is the system's cache of the file."""
-    with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
+    """The batches of such a file, one after another."""
+    with pa.OSFile(str(path)) as source, pa.ipc.open_file(source) as reader:
         for number in range(reader.num_record_batches):
             yield reader.get_batch(number)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ from mlstream.broker.offsets import Bounds
 from mlstream.home import Home
 from mlstream.ranges import PartitionRange
 from mlstream.snapshots.assemble import Assembled, PartitionAssembler
+from mlstream.snapshots.content import SchemaContent
 from mlstream.snapshots.copying import Copied
 from mlstream.snapshots.cuts import Cut
 from mlstream.snapshots.fixing import Fixed
@@ -122,8 +124,14 @@ def make_snapshot(
     topics: Mapping[str, Mapping[int, Sequence[pa.RecordBatch] | pa.RecordBatch]],
     *,
     cluster_id: str = CLUSTER,
+    topic_id: str = TOPIC_ID,
+    ranges: Mapping[int, tuple[int, int]] = MappingProxyType({}),
+    schemas: Mapping[str, tuple[SchemaContent, ...]] = MappingProxyType({}),
 ) -> Snapshot:
-    """A published snapshot of topic → partition → batches; ranges start at 0 and end after the last row."""
+    """A published snapshot of topic → partition → batches.
+
+    A range starts at 0 and ends after the last row, unless `ranges` says otherwise of the partition.
+    """
     store = Store(home)
     copies: list[Copied] = []
     known: dict[str, StoredObject] = {}
@@ -131,22 +139,23 @@ def make_snapshot(
         for number, found in sorted(partitions.items()):
             batches = [found] if isinstance(found, pa.RecordBatch) else list(found)
             offsets = [batch.column("offset")[len(batch) - 1].as_py() for batch in batches if len(batch)]
-            wanted = PartitionRange(topic, number, 0, (offsets[-1] + 1) if offsets else 0)
+            start, stop = ranges.get(number, (0, (offsets[-1] + 1) if offsets else 0))
+            wanted = PartitionRange(topic, number, start, stop)
             plan = plan_partition(wanted)
             done = assemble(home, plan, batches)
             known.update(done.sizes)
             copies.append(Copied(plan, done, (), 0, 0, ((0, 0),)))
-    ranges = tuple(copy.plan.wanted for copy in copies)
+    wanted_all = tuple(copy.plan.wanted for copy in copies)
     fixed = Fixed(
         cluster_id,
-        ranges,
-        dict.fromkeys(sorted(topics), TOPIC_ID),
+        wanted_all,
+        dict.fromkeys(sorted(topics), topic_id),
         dict.fromkeys(topics, "delete"),
-        {(r.topic, r.partition): Bounds(0, r.stop, r.stop) for r in ranges},
+        {(r.topic, r.partition): Bounds(0, r.stop, r.stop) for r in wanted_all},
         created_at_ms=time.time_ns() // 1_000_000,
         cut_ms=1,
     )
-    content, storage = put_together(fixed, copies, known, complete=True)
+    content, storage = put_together(fixed, copies, known, complete=True, schemas=schemas)
     cut = Cut(name, fixed.created_at_ms, 1, 0.1, "tester", "here", ("127.0.0.1:9092",), {}, ())
     with store.staging() as staged:
         objects = {digest: store.object(digest) for digest in known}

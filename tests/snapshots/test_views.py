@@ -180,7 +180,7 @@ def test_a_key_that_is_a_view_s_own_column_is_refused(home: Home, decode: Decode
 
 
 def test_a_topic_that_is_not_there_is_named(made: Snapshot) -> None:
-    with pytest.raises(UnknownTopic, match="holds no topic 'tocks'; it holds: ticks"):
+    with pytest.raises(UnknownTopic, match="holds no topic .tocks.; did you mean .ticks."):
         made.view("tocks", JSON)
 
 

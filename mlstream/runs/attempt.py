@@ -230,6 +230,7 @@ class Attempt:
             topic_id=topic_id,
             rows=report.rows,
             resumed=report.resumed,
+            restarts=ended.restarts,
             measured=report.measured,
             columns=columns,
             classes=None if report.classes is None else tuple(report.classes),

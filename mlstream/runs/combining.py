@@ -31,6 +31,7 @@ def together(ended: Sequence[Ended]) -> Ended:
     last = reports[-1]
     return replace(
         ended[0],
+        restarts=sum(found.restarts for found in ended),
         report=replace(
             last,
             rows=sum(report.rows for report in reports),

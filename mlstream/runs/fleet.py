@@ -22,6 +22,7 @@ _STOP_S = 5.0  # how long a worker may take to end before it is killed
 _DRAIN_S = 2.0  # how long a report may still be in the pipe of a process that has ended
 _POLL_S = 0.2
 _LAST_LINES = 3
+_RESTARTS = 2  # of a process that was killed without having got further than the one before it
 
 
 Name: TypeAlias = tuple[str, int]  # a version, and which of its workers
@@ -36,16 +37,23 @@ class Ended:
     error: str | None
     hint: str | None = None
     log_tail: tuple[str, ...] = ()
+    restarts: int = 0
 
 
 @dataclass(slots=True)
 class _Worker:
+    """A process, and what is known of those before it that were killed."""
+
+    spec: Task
     name: Name
     process: subprocess.Popen[bytes]
     log: Path
     listener: threading.Thread
     last: Report | None = None
     ended_at: float | None = None
+    restarts: int = 0
+    in_vain: int = 0
+    reached: int = -1
 
 
 def run_workers(
@@ -53,7 +61,8 @@ def run_workers(
 ) -> dict[Name, Ended]:
     """Run all specs at once and wait for them.
 
-    Whatever ends this call (an interrupt, an error of `on_report`) ends the workers too.
+    Whatever ends this call (an interrupt, an error of `on_report`) ends the workers too. A process that was killed by
+    a signal is started again, where its task can be gone on with, as long as each gets further than the one before.
 
     Args:
         specs: one a process; `reports` in them is set here.
@@ -76,8 +85,11 @@ def run_workers(
                 if report is not None:
                     workers[name].last = report
                     on_report(name, report)
-            for worker in workers.values():
+            for worker in list(workers.values()):
                 if worker.name not in ended and _is_over(worker, heard):
+                    if _may_restart(worker):
+                        workers[worker.name] = _restart(worker, logs[worker.name], heard)
+                        continue
                     ended[worker.name] = _how(worker)
                     if ended[worker.name].report is None:
                         rest = [other for other in workers.values() if other.name not in ended]
@@ -112,12 +124,33 @@ def _start(spec: Task, log: Path, heard: queue.Queue[tuple[Name, Report | None]]
         target=_listen, args=(spec.name, reading, heard), name=f"mlstream-{spec.version}-{spec.worker}", daemon=True
     )
     listener.start()
-    worker = _Worker(spec.name, process, log, listener)
+    worker = _Worker(spec, spec.name, process, log, listener)
     if process.stdin is not None:
         with suppress(BrokenPipeError):  # it ended at once; its exit code tells
             process.stdin.write(replace(spec, reports=writing).to_line())
             process.stdin.flush()
     return worker
+
+
+def _may_restart(worker: _Worker) -> bool:
+    """Whether a process that has ended was killed, and a new one may get further."""
+    code, last = worker.process.returncode, worker.last
+    told = last is not None and last.event in ("done", "failed")
+    if told or code is None or code >= 0 or not worker.spec.resumable:
+        return False
+    rows = -1 if last is None else last.rows
+    worker.in_vain = 0 if rows > worker.reached else worker.in_vain + 1
+    worker.reached = max(worker.reached, rows)
+    return worker.in_vain < _RESTARTS
+
+
+def _restart(worker: _Worker, log: Path, heard: queue.Queue[tuple[Name, Report | None]]) -> _Worker:
+    _close(worker.process)
+    with log.open("ab") as file:
+        file.write(f"{LOG_MARK}ended by {_signal_name(-worker.process.returncode)}, started again\n".encode())
+    again = _start(worker.spec, log, heard)
+    again.restarts, again.in_vain, again.reached = worker.restarts + 1, worker.in_vain, worker.reached
+    return again
 
 
 def _listen(name: Name, reading: int, heard: queue.Queue[tuple[Name, Report | None]]) -> None:
@@ -143,7 +176,7 @@ def _how(worker: _Worker) -> Ended:
     _close(worker.process)
     code, last = worker.process.returncode, worker.last
     if last is not None and last.event == "done":
-        return Ended(worker.name, last, None)
+        return Ended(worker.name, last, None, restarts=worker.restarts)
     tail = tail_of(worker.log)
     if last is not None and last.event == "failed":
         return Ended(worker.name, None, last.error, last.hint, tail)

@@ -24,7 +24,8 @@ class VersionOutcome:
         key: digest of all that decides its predictions, whatever ran beside it.
         reused: the id of the run that computed it, when that was an earlier one.
         rows: records that it answered.
-        resumed: of these, the ones that were there already when a cut-off run was resumed; no figure covers them.
+        resumed: of these, the ones that were there already when its last process began; the figures leave them out.
+        restarts: how often a process of it was killed and started again; no prediction is lost or doubled by it.
         errors: records that it could not deal with.
         measured: what its process measured; None when it failed.
         columns: the columns of its predictions and their types, pinned.
@@ -44,6 +45,7 @@ class VersionOutcome:
     reused: str | None = None
     rows: int = 0
     resumed: int = 0
+    restarts: int = 0
     errors: int = 0
     measured: Measured | None = None
     columns: Mapping[str, str] = field(default_factory=dict)

@@ -20,6 +20,7 @@ class Task:
 
     Attributes:
         module: the module that does it (`python -m MODULE`).
+        resumable: whether a new process may go on where one was killed.
         config: the experiment, as `ExperimentConfig` takes it.
         path, root: its file ("" when it was made in memory) and the project's root.
         version: which version.
@@ -32,6 +33,7 @@ class Task:
     """
 
     module: ClassVar[str]
+    resumable: ClassVar[bool] = False
     config: dict[str, Any]
     path: str
     root: str
@@ -73,6 +75,7 @@ class Spec(Task):
     """
 
     module = "mlstream.runs.worker"
+    resumable = True
     digest: str
     view_digest: str
     run_id: str

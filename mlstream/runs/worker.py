@@ -116,6 +116,7 @@ class _Scoring:
                 while waiting or self._active:
                     while waiting and len(self._active) < AT_ONCE:
                         self._active.append(self._open(waiting.popleft(), pool))
+                        self._reports.send(Report("rows", rows=self.rows))  # where it begins: a restart got so far
                     shard = self._active[0]
                     if self._step(shard):
                         self._active.popleft()

@@ -12,6 +12,7 @@ from mlstream.config.models import (
     VersionConfig,
     json_schema,
 )
+from mlstream.config.registry import RegistryConfig
 from mlstream.config.snapshot import SnapshotConfig
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "ExperimentConfig",
     "InputConfig",
     "LabelConfig",
+    "RegistryConfig",
     "SnapshotConfig",
     "SnapshotFile",
     "VersionConfig",

@@ -76,7 +76,7 @@ def load_snapshot_config(path: str | Path) -> SnapshotFile:
 
 
 def _read(path: Path, what: str, *, hint: str) -> tuple[yaml.Node, dict[str, Any]]:
-    """The mapping in a file, with the environment's values in its connection; and its nodes, which know their lines."""
+    """The mapping in a file, with the environment's values put in; and its nodes, which know their lines."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -94,9 +94,10 @@ def _read(path: Path, what: str, *, hint: str) -> tuple[yaml.Node, dict[str, Any
     if not isinstance(data, dict) or node is None:
         raise ConfigError(f"{path}:1: {what}", hint=hint)
     _refuse_repeated_keys(path, node)
-    data["connection"] = _expand(path, node, data.get("connection"))
-    if data["connection"] is None:
-        del data["connection"]
+    for section in ("connection", "schema_registry"):
+        data[section] = _expand(path, node, section, data.get(section))
+        if data[section] is None:
+            del data[section]
     return node, data
 
 
@@ -107,25 +108,24 @@ def _validated(path: Path, node: yaml.Node, data: dict[str, Any], model: type[M]
         raise _as_config_error(path, node, exc, model) from exc
 
 
-def _expand(path: Path, node: yaml.Node, connection: Any) -> Any:
-    """`${NAME}` in the connection's settings → the environment's value."""
-    if not isinstance(connection, dict):
-        return connection
+def _expand(path: Path, node: yaml.Node, section: str, found: Any) -> Any:
+    """`${NAME}` in a section's settings → the environment's value."""
 
-    def value_of(key: str, match: re.Match[str]) -> str:
-        found = os.environ.get(match[1])
-        if found is None:
-            line = _line(node, ("connection", key))
+    def value_of(where: tuple[str, ...], match: re.Match[str]) -> str:
+        value = os.environ.get(match[1])
+        if value is None:
             raise ConfigError(
-                f"{path}:{line}: connection.{key}: the environment has no {match[1]}",
+                f"{path}:{_line(node, where)}: {'.'.join(where)}: the environment has no {match[1]}",
                 hint=f"export {match[1]}=…",
             )
-        return found
+        return value
 
-    return {
-        key: _VARIABLE.sub(partial(value_of, key), value) if isinstance(value, str) else value
-        for key, value in connection.items()
-    }
+    def expanded(where: tuple[str, ...], value: Any) -> Any:
+        return _VARIABLE.sub(partial(value_of, where), value) if isinstance(value, str) else value
+
+    if isinstance(found, dict):
+        return {key: expanded((section, str(key)), value) for key, value in found.items()}
+    return expanded((section,), found)
 
 
 def _as_config_error(path: Path, node: yaml.Node, exc: ValidationError, model: type[Section]) -> ConfigError:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PrivateAttr, field_validator, model_validator
 
 from mlstream.config.decode import DecodeConfig
+from mlstream.config.registry import Registry
 from mlstream.config.section import Section
 from mlstream.config.snapshot import SnapshotConfig
 from mlstream.errors import MlstreamError
@@ -111,6 +112,7 @@ class SnapshotFile(Section):
 
     snapshot: SnapshotConfig
     connection: dict[str, Scalar] = Field(default_factory=dict, description="as in an experiment's file")
+    schema_registry: Registry | None = Field(None, description="as in an experiment's file")
 
 
 class ExperimentConfig(Section):
@@ -145,6 +147,11 @@ class ExperimentConfig(Section):
     connection: dict[str, Scalar] = Field(
         default_factory=dict,
         description="kafka-python's client settings; ${NAME} is read from the environment",
+    )
+    schema_registry: Registry | None = Field(
+        None,
+        description="where `snapshot create --config` finds the schemas that records name: a URL, or a mapping with "
+        "user and password; ${NAME} is read from the environment",
     )
 
     _path: Path | None = PrivateAttr(None)

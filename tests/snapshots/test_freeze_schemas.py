@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from mlstream.broker.connection import Connection
+from mlstream.config import load_snapshot_config
 from mlstream.errors import RegistryError
 from mlstream.home import Home
 from mlstream.snapshots.capture import Frozen
@@ -102,6 +103,33 @@ def test_an_id_that_the_registry_does_not_know_is_told_with_its_first_record(
     assert found["existed"] is True
     assert [unknown["id"] for unknown in found["unknown_schemas"]] == [9]
     assert [schema["id"] for schema in found["streams"][0]["schemas"]] == [8]
+
+
+def test_a_configuration_names_the_registry_and_keeps_its_password_to_itself(
+    broker: Connection,
+    make: Callable[..., None],
+    cli: Callable[..., Any],
+    topic: str,
+    registry: tuple[str, list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make()
+    produce(broker, topic, [Sent(framed(8))])
+    text = f"snapshot:\n  topics: [{topic}]\nschema_registry: "
+    for name, section in (
+        ("url", registry[0]),
+        ("map", f"{{url: '{registry[0]}', user: u, password: '${{PASSWORD}}'}}"),
+    ):
+        (tmp_path / "c.yaml").write_text(text + section + "\n")
+        if name == "map":
+            said = cli("snapshot", "create", name, "--config", tmp_path / "c.yaml")
+            assert said.exit_code == 1
+            assert "c.yaml:3: schema_registry.password: the environment has no PASSWORD" in said.stderr
+            monkeypatch.setenv("PASSWORD", "Sesame-4711")
+        made = cli("snapshot", "create", name, "--config", tmp_path / "c.yaml", "--json")
+        assert [schema["id"] for schema in made.json["streams"][0]["schemas"]] == [8]
+    assert "Sesame" not in str(load_snapshot_config(tmp_path / "c.yaml").model_dump(mode="json"))
 
 
 def test_a_registry_that_does_not_answer_is_an_error_and_nothing_is_kept(

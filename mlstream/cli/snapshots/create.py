@@ -21,8 +21,10 @@ from mlstream.cli.snapshots.create_screen import (
 from mlstream.cli.snapshots.options import JSON
 
 if TYPE_CHECKING:
+    from mlstream.config import SnapshotFile
     from mlstream.ranges import TopicSelection
     from mlstream.snapshots.capture import Options
+    from mlstream.snapshots.registry import RegistryAddress
     from mlstream.snapshots.wanted import Wanted
 
 
@@ -175,10 +177,22 @@ def _asked(given: _Given) -> _Asked:
         Options(
             allow_partial=given.allow_partial or (section is not None and section.allow_partial),
             max_bytes_s=None if max_rate is None else parse_rate(max_rate),
-            registry=find_registry(given.schema_registry),
+            registry=find_registry(given.schema_registry, None if file is None else _address(file)),
         ),
         {} if file is None else dict(file.connection),
     )
+
+
+def _address(file: SnapshotFile) -> RegistryAddress | None:
+    """The registry that a configuration names."""
+    from mlstream.snapshots.registry import RegistryAddress
+
+    found = file.schema_registry
+    if found is None:
+        return None
+    password = None if found.password is None else found.password.get_secret_value()
+    token = None if found.token is None else found.token.get_secret_value()
+    return RegistryAddress(found.url, found.user, password, token, found.ca_file)
 
 
 def _selections(topics: tuple[str, ...], partitions: str | None, start: str, stop: str) -> list[TopicSelection]:

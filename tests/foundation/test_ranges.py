@@ -19,6 +19,7 @@ from mlstream.ranges import (
     parse_duration_s,
     parse_partitions,
     parse_position,
+    parse_rate,
     parse_topic,
 )
 
@@ -101,3 +102,17 @@ def test_a_range_is_half_open_and_never_negative() -> None:
     assert str(PartitionRange("t", 1, 3, 9)) == "t[1]@3..9"
     with pytest.raises(UsageError, match=r"t\[0\]: \[4, 3\) is not a range"):
         PartitionRange("t", 0, 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "bytes_s"),
+    [("50MB/s", 50e6), ("1.5 kb/s", 1500), ("16MiB/s", 16 * 2**20), ("2GB/s", 2e9), ("100B/s", 100)],
+)
+def test_a_rate_is_a_number_of_bytes_a_second(text: str, bytes_s: float) -> None:
+    assert parse_rate(text) == bytes_s
+
+
+@pytest.mark.parametrize("text", ["50", "50MB", "MB/s", "-5MB/s", "0MB/s", "5 Mbit/s", "5MB/min", ""])
+def test_what_is_no_rate_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(UsageError, match=r"is not a rate; write a number, a unit and /s: 50MB/s"):
+        parse_rate(text)

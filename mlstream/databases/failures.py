@@ -22,9 +22,10 @@ _FIXES = {
     "0A000": "use one SELECT, without INTO and without FOR UPDATE",
     "40001": "the server is a replica that had to end the query; try again, or ask max_standby_streaming_delay of it",
     "53": "the server is short of memory, disk or connections; try again later",
-    "55P03": "somebody holds a lock on it; try again",
+    "55P03": "somebody alters or truncates it; try again, or wait longer: ?options=-c%20lock_timeout%3D5min in the URL",
     "57P": "the server shuts down; try again when it is back",
     "08": "the connection was lost; try again",
+    "22021": "the database holds text in no encoding; convert_to(the_column, 'SQL_ASCII') in a query gives its bytes",
     "22": "the query computes what cannot be had; correct it",
 }
 
@@ -32,6 +33,7 @@ _FIXES_BY_WORDS = {
     "statement timeout": _FIXES["57014"],
     "read-only transaction": _FIXES["25006"],
     "permission denied": _FIXES["42501"],
+    "invalid byte sequence": _FIXES["22021"],
     "conflict with recovery": _FIXES["40001"],
     "terminat": "the connection was lost while rows were read; try again",
     "closed the connection": "the connection was lost while rows were read; try again",

@@ -53,7 +53,9 @@ SELECT pg_current_snapshot()::text AS snapshot,
     CASE WHEN pg_is_in_recovery() THEN NULL ELSE pg_export_snapshot() END AS exported_snapshot,
     current_setting('server_version') AS server_version, current_database()::text AS database
 """
+_SERVER = "SELECT current_setting('server_version_num')::int4 AS version, current_setting('lock_timeout') AS patience"
 _OLDEST = 130000
+_PATIENCE = "30s"  # for whoever alters a table that will be read, unless the URL or the server says otherwise
 _USE_COPY = "adbc.postgresql.use_copy"  # an option of the driver, which older releases have no name for
 _LOCKABLE = ("r", "p")
 
@@ -145,7 +147,8 @@ class PostgresDatabase:
 
     def _begin(self) -> None:
         with self._converted("a snapshot of it"):
-            version = self._rows("SELECT current_setting('server_version_num')::int4 AS version")[0]["version"]
+            self._run("SET client_encoding = 'UTF8'")  # else text comes as the database has it
+            ((version, patience),) = [tuple(row.values()) for row in self._rows(_SERVER)]
             if version < _OLDEST:
                 raise DatabaseError(
                     f"{self.source}: PostgreSQL {version // 10000}; 13 is the oldest that can be read",
@@ -153,7 +156,8 @@ class PostgresDatabase:
                 )
             whole = [self._relation(request.name) for request in self._tables if request.query is None]
             self._run(_BEGIN)
-            for name, value in _SETTINGS.items():
+            settings = {**_SETTINGS, "lock_timeout": _PATIENCE} if patience == "0" else _SETTINGS
+            for name, value in settings.items():
                 self._run(f"SET LOCAL {name} = '{value}'")
             locked = sorted({relation.sql for relation in whole if relation.kind in _LOCKABLE})
             if locked:

@@ -33,7 +33,7 @@ class Postgres:
 
     def connect(self) -> psycopg.Connection[tuple[Any, ...]]:
         """An independent client, committing after each statement."""
-        return psycopg.connect(self.url, autocommit=True)
+        return psycopg.connect(self.url, autocommit=True, client_encoding="utf8")
 
     def run(self, *statements: str) -> None:
         """Execute statements, each committed."""
@@ -83,11 +83,15 @@ def running_postgres() -> Iterator[str]:
 
 
 @contextmanager
-def fresh_database(administrator: str) -> Iterator[Postgres]:
-    """A new, empty database on that server; dropped at the end, with whatever is still connected to it."""
+def fresh_database(administrator: str, options: str = "") -> Iterator[Postgres]:
+    """A new, empty database on that server; dropped at the end, with whatever is still connected to it.
+
+    Args:
+        options: of CREATE DATABASE.
+    """
     name = f"test_{secrets.token_hex(6)}"
     with psycopg.connect(administrator, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
+        connection.execute(f"CREATE DATABASE {name} {options}".encode())
     try:
         yield Postgres(urlunsplit(urlsplit(administrator)._replace(path=f"/{name}")))
     finally:

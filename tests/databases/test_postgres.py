@@ -11,7 +11,7 @@ import pytest
 
 from mlstream.databases import TableRequest, open_database, parse_query, parse_table
 from mlstream.errors import DatabaseError, MlstreamError, UnknownTable
-from tests.databases.postgres_server import GUARDED, GUARDED_PASSWORD, Postgres
+from tests.databases.postgres_server import GUARDED, GUARDED_PASSWORD, Postgres, fresh_database
 from tests.databases.reading import read, read_query
 
 
@@ -82,6 +82,35 @@ def test_nobody_can_truncate_a_table_that_will_be_read(postgres: Postgres) -> No
                 other.execute("TRUNCATE a")
             other.execute("INSERT INTO a VALUES (2)")  # writers do not notice
         assert database.read(parse_table(f"{postgres.url}#a")).rows == 1
+
+
+def test_a_table_that_somebody_alters_is_not_waited_for_without_end(postgres: Postgres) -> None:
+    postgres.run("CREATE TABLE a AS SELECT 1 AS n")
+    url = f"{postgres.url}&options=-c%20lock_timeout%3D100"
+    with postgres.connect() as other, other.transaction():
+        other.execute("LOCK TABLE a IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(DatabaseError, match=r"lock timeout; somebody alters or truncates it"):
+            read(parse_table(f"{url}#a"))
+    with open_database(postgres.url) as database:  # nobody else's patience is shorter than 30 s
+        rows = database.read(parse_query(f"{postgres.url}#p=SELECT current_setting('lock_timeout') AS p"))
+        assert next(rows.batches())["p"].to_pylist() == ["30s"]
+
+
+def test_text_of_other_encodings_comes_as_it_reads(postgres_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with fresh_database(postgres_server, "ENCODING LATIN1 TEMPLATE template0 LOCALE 'C'") as latin:
+        latin.run('CREATE TABLE "t" (a text PRIMARY KEY, b text[])', "INSERT INTO t VALUES ('käse', '{ä}')")
+        monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+        assert read(parse_table(f"{latin.url}#t"))[1] == {"a": ["käse"], "b": [["ä"]]}
+
+
+def test_text_in_no_encoding_is_refused_where_it_is_no_utf8(postgres_server: str) -> None:
+    with fresh_database(postgres_server, "ENCODING SQL_ASCII TEMPLATE template0 LOCALE 'C'") as database:
+        database.run("CREATE TABLE t (id int PRIMARY KEY, a text)", "INSERT INTO t VALUES (1, 'a'), (2, E'\\xe4')")
+        with pytest.raises(DatabaseError, match=r"invalid byte sequence.*; .*convert_to\(the_column"):
+            read(parse_table(f"{database.url}#t"))
+        assert read_query(database.url, "SELECT convert_to(a, 'SQL_ASCII') AS a FROM t WHERE id = 2")[1] == {
+            "a": [b"\xe4"]
+        }
 
 
 def test_the_mark_names_the_moment_as_the_database_does(postgres: Postgres) -> None:

@@ -227,3 +227,10 @@ def test_more_columns_than_one_result_may_have_are_counted(made: Made) -> None:
     columns = ", ".join(f"c{number}" for number in range(500))
     url = made(f"CREATE TABLE t ({columns})", f"INSERT INTO t VALUES ({', '.join(['1'] * 500)})")
     assert read(parse_table(f"{url}#t"))[0].rows == 1
+
+
+def test_a_database_in_utf16_is_read_as_any_other(made: Made) -> None:
+    url = made(
+        "PRAGMA encoding = 'UTF-16'", "CREATE TABLE t (a TEXT PRIMARY KEY)", "INSERT INTO t VALUES ('🧀'), ('ä'), ('z')"
+    )
+    assert sorted(read(parse_table(f"{url}#t"))[1]["a"]) == ["z", "ä", "🧀"]

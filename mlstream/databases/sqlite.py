@@ -1,14 +1,6 @@
 """SQLite by a private copy: made by SQLite's backup when the database is opened, and read from then on.
 
-SQLite gives each value a type, not each column; a column of a snapshot has one. It is found from all values:
-
-    integers                    int64
-    reals                       float64
-    integers and reals          float64, if every integer is exact as one (SQLite itself stores 2.0 as 2 where a
-                                column is NUMERIC or DECIMAL); else refused
-    text, blobs                 text (it must be UTF-8), binary
-    only nulls, or no rows      by the column's declared affinity; text for an expression
-    any other mix               refused: the error names the column and some rows
+The types of columns, which SQLite does not have, are found in sqlite_columns.py.
 """
 
 from __future__ import annotations
@@ -20,7 +12,6 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -32,6 +23,7 @@ from mlstream.databases.address import Address, Kind
 from mlstream.databases.arrow import arrow_type
 from mlstream.databases.database import Column, TableRows
 from mlstream.databases.requests import TableRequest
+from mlstream.databases.sqlite_columns import CLASSES, SqliteColumn, affinity, array_of, quoted, word_of
 from mlstream.databases.types import parse_type
 from mlstream.errors import DatabaseError, MlstreamError, StoreError, UnknownTable
 
@@ -39,19 +31,9 @@ _WAIT_S = 30.0  # for a writer to end
 _ROWS_AT_ONCE = 1 << 14
 _EXACT = 1 << 53  # integers up to here are exact as float64
 _SECOND = re.compile(r".*:[0-9]+", re.DOTALL)
-_CLASSES = ("integer", "real", "text", "blob")
 _ALLOWED = frozenset(
     {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, getattr(sqlite3, "SQLITE_RECURSIVE", 33)}
 )
-
-
-@dataclass(frozen=True, slots=True)
-class _SqliteColumn:
-    """A column: its name, its type's word, and the storage classes of its values."""
-
-    name: str
-    type: str
-    classes: tuple[str, ...]
 
 
 class SqliteDatabase:
@@ -105,14 +87,14 @@ class SqliteDatabase:
         with self._converted(f"table {request.name}" if request.query is None else f"query {request.name}"):
             if request.query is None:
                 table = self._table(request.name)
-                query = f"SELECT * FROM main.{_quoted(table)}"
+                query = f"SELECT * FROM main.{quoted(table)}"
                 key, affinities = self._declared(table)
             else:
                 query, key, affinities = request.query, (), {}
             names = self._names(query, where)
             columns, rows = self._columns(query, names, affinities, key, where)
         # Where a table has no INTEGER PRIMARY KEY and is not STRICT, its primary key may be null, many times.
-        order = [f"{_quoted(name)} COLLATE BINARY NULLS LAST" for name in key or names]
+        order = [f"{quoted(name)} COLLATE BINARY NULLS LAST" for name in key or names]
         ordered = f"SELECT * FROM (\n{query}\n) ORDER BY {', '.join(order)}"
         schema = pa.schema([pa.field(column.name, arrow_type(parse_type(column.type))) for column in columns])
 
@@ -167,9 +149,9 @@ class SqliteDatabase:
 
     def _declared(self, table: str) -> tuple[tuple[str, ...], dict[str, str]]:
         """A table's primary key, and each column's type by its affinity."""
-        found = self._run(f"PRAGMA table_xinfo({_quoted(table)})", free=True)
+        found = self._run(f"PRAGMA table_xinfo({quoted(table)})", free=True)
         keys = sorted((row[5], row[1].decode()) for row in found if row[5] > 0)
-        return tuple(name for _, name in keys), {row[1].decode(): _affinity(row[2].decode()) for row in found}
+        return tuple(name for _, name in keys), {row[1].decode(): affinity(row[2].decode()) for row in found}
 
     def _names(self, query: str, where: str) -> list[str]:
         cursor = self._execute(f"SELECT * FROM (\n{query}\n) LIMIT 0")
@@ -185,24 +167,24 @@ class SqliteDatabase:
 
     def _columns(
         self, query: str, names: Sequence[str], affinities: Mapping[str, str], key: Sequence[str], where: str
-    ) -> tuple[list[_SqliteColumn], int]:
+    ) -> tuple[list[SqliteColumn], int]:
         """The columns by what their values are, and the number of rows."""
-        counts = [f"total(typeof({_quoted(name)}) = '{kind}')" for name in names for kind in _CLASSES] + [
-            f"total(typeof({_quoted(name)}) = 'integer' AND {_quoted(name)} NOT BETWEEN {-_EXACT} AND {_EXACT})"
+        counts = [f"total(typeof({quoted(name)}) = '{kind}')" for name in names for kind in CLASSES] + [
+            f"total(typeof({quoted(name)}) = 'integer' AND {quoted(name)} NOT BETWEEN {-_EXACT} AND {_EXACT})"
             for name in names
         ]
         columns = []
         rows = int(self._run(f"SELECT count(*) FROM (\n{query}\n)")[0][0])
         found = self._counted(query, counts)
         for number, name in enumerate(names):
-            amounts = found[number * len(_CLASSES) : (number + 1) * len(_CLASSES)]
-            classes = tuple(kind for kind, amount in zip(_CLASSES, amounts, strict=True) if amount)
-            if classes == ("integer", "real") and found[len(names) * len(_CLASSES) + number]:
+            amounts = found[number * len(CLASSES) : (number + 1) * len(CLASSES)]
+            classes = tuple(kind for kind, amount in zip(CLASSES, amounts, strict=True) if amount)
+            if classes == ("integer", "real") and found[len(names) * len(CLASSES) + number]:
                 raise self._mixed(query, name, key, where, "reals and integers that no float64 holds exactly")
-            word = _word(classes, affinities.get(name, "text"))
+            word = word_of(classes, affinities.get(name, "text"))
             if word is None:
                 raise self._mixed(query, name, key, where, " and ".join(classes) + " values")
-            columns.append(_SqliteColumn(name, word, classes))
+            columns.append(SqliteColumn(name, word))
         return columns, rows
 
     def _counted(self, query: str, expressions: Sequence[str]) -> list[float]:
@@ -215,12 +197,12 @@ class SqliteDatabase:
 
     def _mixed(self, query: str, name: str, key: Sequence[str], where: str, what: str) -> MlstreamError:
         """The error for a column whose values are of several types, with one row of each."""
-        shown = ", ".join(_quoted(column) for column in key)
+        shown = ", ".join(quoted(column) for column in key)
         examples = []
-        for kind in _CLASSES:
+        for kind in CLASSES:
             row = self._run(
-                f"SELECT {_quoted(name)}{f', {shown}' if shown else ''} FROM (\n{query}\n) "
-                f"WHERE typeof({_quoted(name)}) = '{kind}' LIMIT 1"
+                f"SELECT {quoted(name)}{f', {shown}' if shown else ''} FROM (\n{query}\n) "
+                f"WHERE typeof({quoted(name)}) = '{kind}' LIMIT 1"
             )
             if row:
                 value, *keys = (each.decode("utf-8", "replace") if isinstance(each, bytes) else each for each in row[0])
@@ -228,18 +210,18 @@ class SqliteDatabase:
                 examples.append(f"{kind} {str(value)[:40]!r}{f' where {at}' if at else ''}")
         return DatabaseError(
             f"{where}: column {name!r} holds {what}: {'; '.join(examples)}",
-            hint=f"choose one in a query: --query 'URL#name=SELECT …, CAST({_quoted(name)} AS TEXT) AS {_quoted(name)} "
+            hint=f"choose one in a query: --query 'URL#name=SELECT …, CAST({quoted(name)} AS TEXT) AS {quoted(name)} "
             "FROM …'",
             column=name,
         )
 
     def _batches(
-        self, query: str, columns: Sequence[_SqliteColumn], schema: pa.Schema, where: str
+        self, query: str, columns: Sequence[SqliteColumn], schema: pa.Schema, where: str
     ) -> Iterator[pa.RecordBatch]:
         cursor = self._execute(query)
         while rows := cursor.fetchmany(_ROWS_AT_ONCE):
             arrays = [
-                _array(column, form, list(values), where)
+                array_of(column, form, list(values), where)
                 for column, form, values in zip(columns, schema.types, zip(*rows, strict=True), strict=True)
             ]
             yield pa.RecordBatch.from_arrays(arrays, schema=schema)
@@ -291,50 +273,3 @@ def _refused(source: str, doing: str, error: sqlite3.Error) -> MlstreamError:
     else:
         hint = "check the query; it is one SELECT" if doing.startswith("query") else None
     return DatabaseError(f"{source}: {doing}: {message}", hint=hint, source=source)
-
-
-def _affinity(declared: str) -> str:
-    """The type of a column without values, by SQLite's rules for affinities (https://sqlite.org/datatype3.html)."""
-    upper = declared.upper()
-    if "INT" in upper:
-        return "int64"
-    if any(word in upper for word in ("CHAR", "CLOB", "TEXT")):
-        return "text"
-    if "BLOB" in upper or not upper:
-        return "binary"
-    return "float64"
-
-
-def _word(classes: tuple[str, ...], without_values: str) -> str | None:
-    words = {
-        (): without_values,
-        ("integer",): "int64",
-        ("real",): "float64",
-        ("integer", "real"): "float64",
-        ("text",): "text",
-        ("blob",): "binary",
-    }
-    return words.get(classes)
-
-
-def _array(column: _SqliteColumn, form: pa.DataType, values: list[Any], where: str) -> pa.Array:
-    try:
-        if column.type == "float64":
-            values = [None if value is None else float(value) for value in values]
-        if column.type != "text":
-            return pa.array(values, form)
-        found = pa.array(values, pa.binary()).cast(form)
-        found.validate(full=True)
-    except (pa.ArrowException, ValueError, TypeError, OverflowError) as exc:
-        what = "text that is not UTF-8" if column.type == "text" else f"values that are no {column.type} after all"
-        raise DatabaseError(
-            f"{where}: column {column.name!r} holds {what}",
-            hint=f"use a query: --query 'URL#name=SELECT …, CAST({_quoted(column.name)} AS BLOB) AS "
-            f"{_quoted(column.name)} FROM …'",
-            column=column.name,
-        ) from exc
-    return found
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mlstream.runs.replay import run
     from mlstream.runs.run import Run, open_run
     from mlstream.snapshots.capture import snapshot
+    from mlstream.snapshots.pull import pull_snapshot
     from mlstream.snapshots.snapshot import Snapshot, open_snapshot
     from mlstream.streams.publish import publish
 
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 __all__ = [
     "snapshot",
     "open_snapshot",
+    "pull_snapshot",
     "Snapshot",
     "run",
     "open_run",
@@ -45,6 +47,7 @@ __all__ = [
 _HOMES = {
     "snapshot": "mlstream.snapshots.capture",
     "open_snapshot": "mlstream.snapshots.snapshot",
+    "pull_snapshot": "mlstream.snapshots.pull",
     "Snapshot": "mlstream.snapshots.snapshot",
     "run": "mlstream.runs.replay",
     "open_run": "mlstream.runs.run",

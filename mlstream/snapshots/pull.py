@@ -29,14 +29,15 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from mlstream.errors import IntegrityError, StoreError
-from mlstream.home import Home
+from mlstream.home import Home, find_home
 from mlstream.snapshots.arrival import check_cut, check_documents, check_parquet, check_room, uses
 from mlstream.snapshots.manifest import Content, parse_content
 from mlstream.snapshots.names import tag
 from mlstream.snapshots.remote import Remote
 from mlstream.snapshots.remote_fetch import Counter, Progress, fetch_object
+from mlstream.snapshots.remote_open import open_remote
 from mlstream.snapshots.reuse import objects_are_there
-from mlstream.snapshots.snapshot import open_snapshot
+from mlstream.snapshots.snapshot import Snapshot, open_snapshot
 from mlstream.snapshots.storage import Storage, check_storage, parse_storage
 from mlstream.snapshots.store import Publication, Store, publish, store_error
 from mlstream.snapshots.transfer import (
@@ -108,6 +109,29 @@ def pull(
         if moves:
             tag(store, snapshot_id, str(name), force=True)
     return replace(moved, name=name)
+
+
+def pull_snapshot(
+    name_or_id: str, url: str | Path, *, home: Home | str | Path | None = None, force: bool = False
+) -> Snapshot:
+    """Copy a snapshot from the store at a folder's path or a URL (`s3://bucket/store`); only what is missing travels.
+
+    Nothing is kept that is not proven down to every row, so the store may be anybody's.
+
+    Args:
+        name_or_id: a name there, an id, or the beginning of one. A name is kept here, an id comes without one.
+        home: where it goes; found as `find_home` says when None.
+        force: a name that stands for something else here is moved.
+
+    Raises:
+        UnknownSnapshot: there is none there.
+        NameTaken: the name stands for another snapshot here.
+        IntegrityError: what is there is not what it says to be; nothing of it is kept.
+        StoreError: one of the stores cannot be used; another pull goes on where this one ended.
+    """
+    home = home if isinstance(home, Home) else find_home(home)
+    moved = pull(name_or_id, open_remote(url), home=home, force=force)
+    return open_snapshot(moved.snapshot_id if moved.name is None else moved.name, home=home)
 
 
 def _bring(

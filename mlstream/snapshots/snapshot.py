@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mlstream.snapshots.export import Exported
     from mlstream.snapshots.export_files import Format
     from mlstream.snapshots.restore_record import Restored
+    from mlstream.snapshots.transfer import Moved
     from mlstream.snapshots.verify import Verified
     from mlstream.snapshots.views import View
 
@@ -262,6 +263,24 @@ class Snapshot:
         from mlstream.snapshots.verify import verify  # compiled kernels
 
         return verify(self, deep=deep)
+
+    def push(self, url: str | Path, *, force: bool = False) -> Moved:
+        """Copy it to the store at a folder's path or a URL (`s3://bucket/store`); only what is missing there travels.
+
+        It has there the name that it was opened by, if any.
+
+        Args:
+            force: a name that stands for something else there is moved.
+
+        Raises:
+            NameTaken: the name stands for another snapshot there.
+            IntegrityError: an object here is missing or damaged; nothing is visible there.
+            StoreError: the store there cannot be used.
+        """
+        from mlstream.snapshots.push import push  # the drivers of URLs
+        from mlstream.snapshots.remote_open import open_remote
+
+        return push(self, open_remote(url), name=self.name, force=force)
 
     def restore(
         self,

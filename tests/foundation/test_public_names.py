@@ -13,6 +13,7 @@ from mlstream.errors import MlstreamError
 PUBLIC = {
     "snapshot",
     "open_snapshot",
+    "pull_snapshot",
     "Snapshot",
     "run",
     "open_run",

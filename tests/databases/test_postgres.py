@@ -174,12 +174,17 @@ def test_nothing_is_left_in_the_database_or_on_the_disk(postgres: Postgres, tmp_
         database.read(parse_table(f"{postgres.url}#t"))
         assert list(tmp_path.iterdir())
     assert not list(tmp_path.iterdir())
-    mine = "datname = current_database() AND pid <> pg_backend_pid()"
-    for _ in range(100):
-        if postgres.rows(f"SELECT count(*) FROM pg_stat_activity WHERE {mine}") == [(0,)]:
-            break
-        time.sleep(0.05)
-    assert postgres.rows(f"SELECT count(*) FROM pg_stat_activity WHERE {mine}") == [(0,)]
+    others = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+        "AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+    )
+    with postgres.connect() as connection:
+        for _ in range(200):
+            left = connection.execute(others.encode()).fetchall()
+            if left == [(0,)]:
+                break
+            time.sleep(0.05)
+    assert left == [(0,)]
 
 
 def test_a_transaction_that_waits_for_the_streams_is_not_ended(postgres: Postgres) -> None:

@@ -1,6 +1,7 @@
 """Write a snapshot out as plain files, for people who use something else. Changes no snapshot.
 
     DIR/streams/TOPIC/partition-00000.parquet    a folder a topic, a file a partition (.csv, .jsonl)
+    DIR/dead-letters/TOPIC.parquet               records that do not decode, where the decoder leaves them out
     DIR/tables/NAME.parquet                      a file a table or query
     DIR/files/PATH                               its files, as they were
     DIR/README.md                                what the columns are, and how to read them
@@ -19,7 +20,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -97,10 +98,13 @@ def export(
     check_empty(target)
     try:
         with snapshot.store.in_use(snapshot.id, f"exporting it to {target.name}"):
-            views = {topic: snapshot.view(topic, config) for topic, config in _decoders(snapshot, decode).items()}
+            snapshot.store.obtain_all(snapshot.storage.objects)
+            decoders = _decoders(snapshot, decode)
+            views = {topic: snapshot.view(topic, config) for topic, config in decoders.items()}
+            dead = {topic for topic, config in decoders.items() if config.on_error == "dead-letter"}
             # 1. make DIR.partial
             with partial_folder(target) as made:
-                job = _Export(snapshot, made, format, views, progress)
+                job = _Export(snapshot, made, format, views, dead, progress)
                 # 2. streams, tables and files
                 job.write()
                 # 3. what describes them
@@ -132,20 +136,26 @@ class _Export:
         folder: Path,
         kind: Format,
         views: Mapping[str, View],
+        dead: Collection[str],
         progress: Callable[[int, int], None] | None,
     ) -> None:
         self._snapshot = snapshot
         self._folder = folder
         self._kind: Format = kind
         self._views = views
+        self._dead = dead
         self._progress = progress
-        self._total = sum(
-            sum(views[stream.topic].rows.values()) if stream.topic in views else stream.rows
-            for stream in snapshot.streams
-        ) + sum(table.rows for table in snapshot.tables)
+        self._total = sum(self._rows_of(stream) for stream in snapshot.streams)
+        self._total += sum(table.rows for table in snapshot.tables)
         self._lock = Lock()
         self._written: dict[str, dict[str, Any]] = {}
         self.rows = 0
+
+    def _rows_of(self, stream: StreamContent) -> int:
+        view = self._views.get(stream.topic)
+        if view is None:
+            return stream.rows
+        return sum(view.rows.values()) + (sum(view.faults.values()) if stream.topic in self._dead else 0)
 
     def write(self) -> None:
         """All streams, tables and files, some of them side by side."""
@@ -155,6 +165,9 @@ class _Export:
             jobs += [partial(self._write_partition, stream, part) for part in stream.partitions]
         if self._snapshot.tables:
             (self._folder / "tables").mkdir()
+        if self._dead:
+            (self._folder / "dead-letters").mkdir()
+        jobs += [partial(self._write_dead_letters, topic) for topic in self._dead]
         jobs += [partial(self._write_table, table, number) for number, table in enumerate(self._snapshot.tables)]
         jobs += [partial(self._copy, file) for file in self._snapshot.files]
         pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="export")
@@ -193,6 +206,7 @@ class _Export:
             "topic_id": stream.topic_id,
             "folder": f"streams/{_plain(stream.topic)}",
             "decoded": None if view is None else [list(column) for column in view.columns],
+            "dead_letters": self._written.get(self._dead_path(stream.topic)),
             "files": [
                 {
                     "partition": part.partition,
@@ -207,6 +221,9 @@ class _Export:
     def _partition_path(self, stream: StreamContent, part: PartitionContent) -> str:
         return f"streams/{_plain(stream.topic)}/partition-{part.partition:05d}.{self._kind}"
 
+    def _dead_path(self, topic: str) -> str:
+        return f"dead-letters/{_plain(topic)}.{self._kind}"
+
     def _table_path(self, table: TableContent) -> str:
         return f"tables/{_plain(table.name)}.{self._kind}"
 
@@ -218,6 +235,12 @@ class _Export:
             schema = _to_arrow(view.partition(part.partition).clear()).schema
             rows, wanted = _view_rows(view, part.partition), view.rows[part.partition]
         self._write_rows(self._partition_path(stream, part), schema, rows, wanted)
+
+    def _write_dead_letters(self, topic: str) -> None:
+        """The records that do not decode, which are left out of the stream's files."""
+        rows = self._views[topic].dead_letters().collect()
+        slices = (_to_arrow(part) for part in rows.iter_slices(_VIEW_ROWS))
+        self._write_rows(self._dead_path(topic), _to_arrow(rows.clear()).schema, slices, rows.height)
 
     def _write_table(self, table: TableContent, number: int) -> None:
         found = read_table_rows(table, self._snapshot.storage.tables[number].pieces, self._snapshot.store.obtain)

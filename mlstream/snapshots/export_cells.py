@@ -36,6 +36,7 @@ TEXT = "utf-8"
 BASE64 = "base64"
 ENCODING = "_encoding"  # the ending of the column's name that says how a binary column was written
 _FIRST_YEAR, _LAST_YEAR = np.datetime64("0001-01-01", "D"), np.datetime64("9999-12-31", "D")
+_DIGITS = {"s": "", "ms": "%.3f", "us": "%.6f", "ns": "%.9f"}
 _INTERVAL = ["months", "days", "microseconds"]
 
 
@@ -92,7 +93,7 @@ def _cells(name: str, column: pa.Array) -> Iterator[Cells]:
     elif pa.types.is_date32(kind):
         yield Cells(name, _iso(column.cast(pa.int32()).fill_null(0).to_numpy(), "D", column, ""))
     elif pa.types.is_time(kind):
-        yield Cells(name, _polars(column).dt.strftime("%H:%M:%S%.6f"))
+        yield Cells(name, _polars(column).dt.strftime(f"%H:%M:%S{_DIGITS[kind.unit]}"))
     elif pa.types.is_decimal(kind):
         yield Cells(name, _polars(column).cast(pl.String))
     elif pa.types.is_struct(kind) and [field.name for field in kind] == _INTERVAL:
@@ -174,8 +175,7 @@ def _times(column: pa.Array) -> pl.Series:
     numbers = moments.cast(pa.int64()).fill_null(0).to_numpy()
     days = numbers.view(f"datetime64[{unit}]").astype("datetime64[D]")
     if days.min() >= _FIRST_YEAR and days.max() <= _LAST_YEAR:
-        digits = {"s": "", "ms": "%.3f", "us": "%.6f", "ns": "%.9f"}[unit]
-        return _polars(moments).dt.strftime(f"%Y-%m-%dT%H:%M:%S{digits}{ending}")
+        return _polars(moments).dt.strftime(f"%Y-%m-%dT%H:%M:%S{_DIGITS[unit]}{ending}")
     return _iso(numbers, unit, column, ending)
 
 

@@ -125,6 +125,10 @@ def _streams(streams: list[dict[str, Any]], kind: str) -> Iterator[str]:
         for stream in decoded:
             columns = ", ".join(f"`{column}` {type_}" for column, type_ in stream["decoded"])
             yield f"Of `{stream['topic']}`: {columns}."
+            letters = stream["dead_letters"]
+            if letters is not None:
+                count = f"{letters['rows']:,}"
+                yield f"`{letters['path']}`: records of it that do not decode ({count}), each with the reason."
     folder = streams[0]["folder"]
     file = streams[0]["files"][0]["path"] if streams[0]["files"] else folder
     yield _READ[kind].format(folder=folder, file=file)

@@ -104,20 +104,23 @@ def restore(
         store.staging() as staged,
         store.in_use(snapshot.id, f"restoring it to {topic}"),
     ):
+        store.obtain_all(
+            {piece.object for part in stream.partitions for piece in snapshot.pieces(stream.topic, part.partition)}
+        )
         # 2. look at the target
         target, first = prepare(client, snapshot, stream, topic, partitions=partitions, earlier=read_record(place))
         # 3. keep a record of what is begun
         record = _record(snapshot, stream, client.cluster_id, target, place)
-        write_record(place, record, staged=staged)
+        write_record(store, place, record, staged=staged)
         # 4. write
         written = _write(client, snapshot, stream, target, first, codec=codec, progress=progress)
         # 5. read back
         check(client, snapshot, stream, target, progress=_checking(progress, stream.rows))
         # 6. keep the translation table, then the record
         offsets = ((part.partition, _offsets(snapshot, stream, part.partition)) for part in stream.partitions)
-        write_translation(record.table, offsets, staged=staged)
+        write_translation(store, record.table, offsets, staged=staged)
         record = record.finished(time.monotonic() - began)
-        write_record(place, record, staged=staged)
+        write_record(store, place, record, staged=staged)
     return Outcome(record, written)
 
 

@@ -176,7 +176,7 @@ def records(store: Store, snapshot_id: str) -> list[Restored]:
     return sorted(found, key=lambda record: (-record.started_at_ms, record.topic))
 
 
-def write_record(path: Path, record: Restored, *, staged: Path) -> None:
+def write_record(store: Store, path: Path, record: Restored, *, staged: Path) -> None:
     """Keep a record, in place of what is there.
 
     Raises:
@@ -196,12 +196,16 @@ def write_record(path: Path, record: Restored, *, staged: Path) -> None:
         ],
     }
     try:
-        write_document(path, (json.dumps(document, sort_keys=True, indent=1) + "\n").encode(), staged=staged)
+        with store.writing():
+            write_document(path, (json.dumps(document, sort_keys=True, indent=1) + "\n").encode(), staged=staged)
+            store.send(path)
     except OSError as exc:
         raise store_error(path, exc) from exc
 
 
-def write_translation(path: Path, partitions: Iterable[tuple[int, Iterable[Longs]]], *, staged: Path) -> None:
+def write_translation(
+    store: Store, path: Path, partitions: Iterable[tuple[int, Iterable[Longs]]], *, staged: Path
+) -> None:
     """Keep the translation table.
 
     Args:
@@ -224,8 +228,10 @@ def write_translation(path: Path, partitions: Iterable[tuple[int, Iterable[Longs
             file.write_table(pa.Table.from_batches(waiting, schema=TRANSLATION))
         with made.open("rb+") as written:
             os.fsync(written.fileno())
-        move_into_place(made, path, mode=0o644)
-        flush_folder(path.parent)
+        with store.writing():
+            move_into_place(made, path, mode=0o644)
+            flush_folder(path.parent)
+            store.send(path)
     except OSError as exc:
         raise store_error(path, exc) from exc
 

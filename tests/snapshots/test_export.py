@@ -266,6 +266,20 @@ def test_a_value_that_does_not_decode_is_named_and_leaves_nothing(home: Home, tm
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_records_that_do_not_decode_are_kept_apart(home: Home, tmp_path: Path, kind: Any) -> None:
+    made = make_snapshot(home, "jan", {"ticks": {0: columns(values([b'{"a": 1}', b"\xff", b'{"a": 2}']))}})
+    done = made.export(tmp_path / "out", format=kind, decode=DecodeConfig(format="json", on_error="dead-letter"))
+    (stream,) = json.loads((done.folder / "export.json").read_text())["streams"]
+    assert [part["rows"] for part in stream["files"]] == [2]
+    assert (stream["dead_letters"]["path"], stream["dead_letters"]["rows"]) == (f"dead-letters/ticks.{kind}", 1)
+    assert "records of it that do not decode (1)" in (done.folder / "README.md").read_text()
+    if kind == "jsonl":
+        (letter,) = map(json.loads, (done.folder / "dead-letters" / "ticks.jsonl").read_text().splitlines())
+        assert (letter["offset"], letter["value"], letter["value_encoding"]) == (1, "/w==", "base64")
+        assert "UTF-8" in letter["reason"]
+
+
 def test_text_that_a_format_cannot_hold_is_refused_with_the_fix(home: Home, tmp_path: Path) -> None:
     made = make_snapshot(home, "jan", {"ticks": {0: columns(values([b'{"a": "x\\u0000y"}']))}})
     decode = DecodeConfig(format="json")

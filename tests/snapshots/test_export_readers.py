@@ -265,6 +265,11 @@ def postgres_csv(text: str) -> Any:
         at += 1
 
 
+def test_times_of_day_keep_every_digit() -> None:
+    table = pa.table({"ns": pa.array([1], pa.time64("ns")), "ms": pa.array([1], pa.time32("ms"))})
+    assert lines(table) == [{"ns": "00:00:00.000000001", "ms": "00:00:00.001"}]
+
+
 @pytest.mark.parametrize(
     ("moment", "text"),
     [

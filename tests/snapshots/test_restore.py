@@ -16,7 +16,7 @@ from mlstream.broker.client import Client
 from mlstream.broker.connection import Connection
 from mlstream.broker.offsets import bounds
 from mlstream.errors import IntegrityError, TopicExists
-from mlstream.home import Home
+from mlstream.home import Home, find_home
 from mlstream.snapshots.restore import Progress, restore
 from mlstream.snapshots.snapshot import open_snapshot
 from mlstream.streams.write import StreamWriter
@@ -142,6 +142,16 @@ def test_a_snapshot_knows_its_own_restores_the_newest_first(broker: Connection, 
     assert [found.topic for found in first.restored()] == [f"{topic}-2", topic]
     assert [found.topic for found in first.restored(topic)] == [topic]
     assert other.restored() == []
+
+
+def test_a_home_at_a_url_keeps_what_became_of_the_offsets(
+    broker: Connection, s3: str, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLSTREAM_CACHE", str(tmp_path / "here"))
+    make_snapshot(find_home(s3), "jan", {"ticks": {0: columns(ODD)}}).restore(topic, connection=broker)
+    monkeypatch.setenv("MLSTREAM_CACHE", str(tmp_path / "there"))
+    (found,) = open_snapshot("jan", home=find_home(s3)).restored(topic)
+    assert (found.done, found.new_offset(0, 9)) == (True, 4)
 
 
 def test_restoring_again_checks_again_and_writes_nothing(cli: Call, home: Home, topic: str) -> None:

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 @click.option(
     "--decode",
     metavar="CONFIG",
-    help="Typed columns instead of raw records: as an experiment's file says for its topics, or `json` for all.",
+    help="Typed columns instead of raw records: as an experiment's file says for its topics; or json, avro or "
+    "json-schema for all topics.",
 )
 @JSON
 @click.pass_obj
@@ -86,8 +87,8 @@ def _decoders(text: str, topics: tuple[str, ...]) -> Mapping[str, DecodeConfig]:
     from mlstream.config import DecodeConfig, load_config
     from mlstream.errors import UsageError
 
-    if text == "json":
-        return {topic: DecodeConfig(format="json") for topic in topics}
+    if text in ("json", "avro", "json-schema"):  # the others need more than a word
+        return {topic: DecodeConfig.model_validate({"format": text}) for topic in topics}
     config = load_config(text)
     found = {config.input.topic: config.input.decode}
     if config.labels is not None and config.labels.topic is not None:

@@ -6,6 +6,7 @@ storage/ID.json        its cells → rows of objects
 cuts/ID-….json         one for each freeze that led to ID
 refs/NAME              an id
 keeps/ID-UNTIL.json    a snapshot that is protected until then
+restores/KEY.json      which topic a snapshot was restored to; KEY.parquet: which offset became which
 leases/                what processes in progress rely on, so that gc spares it: see leases.py
 index/                 derived: which snapshots hold what of a partition
 views/                 derived: decoded columns

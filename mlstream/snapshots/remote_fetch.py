@@ -71,9 +71,12 @@ def fetch_object(remote: Remote, digest: str, size_bytes: int, target: Path, cou
                 if counter is not None:
                     counter.add(len(block))
             while (at := file.tell()) < size_bytes:
-                block = remote.read_range(object_path(digest), at, min(_BLOCK_BYTES, size_bytes - at))
+                wanted = min(_BLOCK_BYTES, size_bytes - at)
+                block = remote.read_range(object_path(digest), at, wanted)
                 if not block:
                     break
+                if len(block) > wanted:
+                    raise unusable(remote.url, object_path(digest), "asked for a part of it, it sends more")
                 found.update(block)
                 file.write(block)
                 if counter is not None:

@@ -40,6 +40,7 @@ _RECORDS = ("runs", "comparisons")  # written here before they are sent
 _DOCUMENT = re.compile(r"[a-z]+/[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 _MOST_DOCUMENT_BYTES = 1 << 30
 _FORMAT = 1
+_LOCK_S = 600.0  # a first refresh may fetch thousands of documents; longer means that something is stuck
 
 
 @dataclass(slots=True)
@@ -299,7 +300,7 @@ class Mirror:
         """Alone with the copy, in all processes; what becomes of the state is kept, also after an error."""
         try:
             self._path.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire()
+            self._lock.acquire(timeout=_LOCK_S)
         except OSError as exc:
             raise store_error(self._path, exc) from exc
         try:

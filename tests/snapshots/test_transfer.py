@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import random
+import re
 import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from mlstream.errors import IntegrityError, NameTaken, UnknownSnapshot
+import mlstream
+from mlstream.errors import IntegrityError, MlstreamError, NameTaken, UnknownSnapshot
 from mlstream.home import Home
 from mlstream.snapshots.pull import pull
 from mlstream.snapshots.push import push
 from mlstream.snapshots.remote import Remote
 from mlstream.snapshots.remote_open import open_remote
 from mlstream.snapshots.snapshot import Snapshot, open_snapshot
+from tests.conftest import Called
 from tests.snapshots.making import Row, columns, make_snapshot, plain
 from tests.snapshots.oracle import recomputed_id
 
@@ -253,3 +260,94 @@ class counting:  # noqa: N801
         data = self._remote.read_range(path, start, length)
         self.fetched += len(data)
         return data
+
+
+def test_two_who_push_at_once_leave_both_snapshots_whole(
+    ticks: Snapshot, other: Home, lasting_place: str, tmp_path: Path
+) -> None:
+    shared = make_snapshot(other, "more", {"a": {0: plain(3000), 1: plain(10, start=70_000)}, "c": {0: plain(9)}})
+    assert set(shared.storage.objects) & set(ticks.storage.objects)
+    with ThreadPoolExecutor(4) as pool:
+        futures = [
+            pool.submit(push, found, open_remote(lasting_place), name=name)
+            for found, name in ((ticks, "ticks"), (shared, "more"), (ticks, "ticks"), (shared, "again"))
+        ]
+        for future in futures:
+            future.result()
+    third = Home(tmp_path / "third")
+    for name, rows in (("ticks", ticks.rows), ("more", shared.rows), ("again", shared.rows)):
+        pull(name, open_remote(lasting_place), home=third)
+        assert open_snapshot(name, home=third).verify(deep=True).rows == rows
+
+
+def test_of_two_who_push_different_snapshots_under_one_name_one_is_refused(
+    ticks: Snapshot, other: Home, lasting_place: str
+) -> None:
+    changed = make_snapshot(other, "ticks", {"a": {0: plain(5)}})
+    late = open_remote(lasting_place)
+    real = late.put_new
+
+    def first_comes_another(path: str, data: bytes) -> bool:
+        if path == "refs/ticks":
+            push(ticks, open_remote(lasting_place), name="ticks")
+        return real(path, data)
+
+    late.put_new = first_comes_another  # type: ignore[method-assign]
+    with pytest.raises(NameTaken, match=f"stands for another snapshot there .id {ticks.id[:12]}"):
+        push(changed, late, name="ticks")
+    assert pull(changed.id, open_remote(lasting_place), home=ticks.store.home).name is None  # it is there by its id
+
+
+def test_the_command_line_moves_snapshots(
+    bare_cli: Callable[..., Called], ticks: Snapshot, lasting_place: str, other: Home
+) -> None:
+    sent = bare_cli("snapshot", "push", "ticks", lasting_place)
+    assert sent.exit_code == 0, sent.stderr
+    assert re.fullmatch(rf"pushed ticks \({ticks.id[:12]}\): 3 objects, \d+\.\d kB\n", sent.stdout)
+    again = bare_cli("snapshot", "push", "--all", lasting_place, "--json").json
+    assert [(each["name"], each["objects"], each["there"]) for each in again["snapshots"]] == [("ticks", 0, 3)]
+    came = bare_cli("--home", other.path, "snapshot", "pull", "--all", lasting_place)
+    assert came.exit_code == 0, came.stderr
+    assert came.stdout.startswith(f"pulled ticks ({ticks.id[:12]}): 3 objects, ")
+    assert open_snapshot("ticks", home=other) == ticks
+
+    for words in (("push", lasting_place), ("pull", lasting_place), ("push", "ticks", "--all", lasting_place)):
+        wrong = bare_cli("snapshot", *words)
+        assert (wrong.exit_code, wrong.stdout) == (2, "")
+        assert "name the snapshots to" in wrong.stderr
+    unknown = bare_cli("snapshot", "pull", "nothing", lasting_place)
+    assert unknown.exit_code == 1
+    assert "no snapshot is called 'nothing'" in unknown.stderr
+
+
+def test_the_public_functions_move_snapshots(ticks: Snapshot, other: Home, lasting_place: str) -> None:
+    assert ticks.push(lasting_place).objects == 3
+    assert mlstream.pull_snapshot("ticks", lasting_place, home=other) == ticks
+    assert mlstream.pull_snapshot(ticks.id[:8], lasting_place, home=other).verify(deep=True).ok
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("nope://x", "Protocol not known: nope"),
+        ("s3://key:secret@bucket/x", "a URL with a password would be written into records"),
+        ("s3://bucket/x?versionId=1", "a store's URL has no"),
+        ("file://elsewhere/x", "it names the host elsewhere"),
+    ],
+)
+def test_what_is_no_url_of_a_store_is_named(url: str, why: str) -> None:
+    with pytest.raises(MlstreamError, match=why):
+        open_remote(url)
+
+
+def test_a_web_server_of_plain_files_can_be_pulled_from(ticks: Snapshot, other: Home) -> None:
+    handler = partial(SimpleHTTPRequestHandler, directory=str(ticks.store.path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            pull("ticks", open_remote(f"http://127.0.0.1:{server.server_address[1]}"), home=other)
+        finally:
+            server.shutdown()
+            thread.join()
+    assert open_snapshot("ticks", home=other) == ticks

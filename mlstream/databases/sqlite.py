@@ -27,6 +27,7 @@ from mlstream.databases.sqlite_columns import CLASSES, SqliteColumn, affinity, a
 from mlstream.databases.types import parse_type
 from mlstream.errors import DatabaseError, MlstreamError, StoreError, UnknownTable
 
+_NO_ROOM = "free some space, or name another disk with MLSTREAM_HOME (with TMPDIR when nothing is frozen)"
 _WAIT_S = 30.0  # for a writer to end
 _ROWS_AT_ONCE = 1 << 14
 _EXACT = 1 << 53  # integers up to here are exact as float64
@@ -65,7 +66,7 @@ class SqliteDatabase:
         return self._mark
 
     def __enter__(self) -> SqliteDatabase:
-        with ExitStack() as resources, self._converted("it"):
+        with ExitStack() as resources, self._converted("copying it"):
             folder = resources.enter_context(tempfile.TemporaryDirectory(prefix="mlstream-tables-", dir=self._parent))
             file = Path(folder) / "copy.db"
             self._mark = self._backup(file)
@@ -242,10 +243,7 @@ class SqliteDatabase:
         except sqlite3.Error as exc:
             raise _refused(self.source, doing, exc) from exc
         except OSError as exc:
-            raise StoreError(
-                f"the copy of {self.source}: {exc.strerror}",
-                hint="free some space, or name another folder with TMPDIR",
-            ) from exc
+            raise StoreError(f"the copy of {self.source}: {exc.strerror}", hint=_NO_ROOM) from exc
 
 
 def _connect(file: Path, mode: str) -> sqlite3.Connection:
@@ -260,8 +258,12 @@ def _authorize(action: int, *_: str | None) -> int:
 
 def _refused(source: str, doing: str, error: sqlite3.Error) -> MlstreamError:
     message = str(error)
-    if "unable to open" in message:
-        hint: str | None = "check the path; it is relative to the working directory unless it has four slashes"
+    if "disk is full" in message:
+        return StoreError(f"the copy of {source}: no space left on the disk", hint=_NO_ROOM)
+    if "disk I/O error" in message:
+        hint: str | None = "check the disks of the database and of the store, and the limit on the size of files"
+    elif "unable to open" in message:
+        hint = "check the path; it is relative to the working directory unless it has four slashes"
     elif "not authorized" in message:
         hint = "a snapshot only reads: use one SELECT"
     elif "locked" in message or "busy" in message:

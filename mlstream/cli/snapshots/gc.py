@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlstream.cli.context import Session
-from mlstream.cli.snapshots.options import JSON, SHORT
+from mlstream.cli.snapshots.options import JSON, SHORT, counted
 from mlstream.cli.snapshots.screen import print_facts, size_text
 
 if TYPE_CHECKING:
@@ -74,7 +74,9 @@ def _print(session: Session, garbage: Garbage, *, deleted: bool) -> None:
         counts = ", ".join(f"{count:,} {what}" for count, what in rest if count)
         print_facts(session, facts + ([("and", counts)] if counts else []))
     if garbage.stays:
-        session.out.print(f"\n[bold]{len(garbage.stays):,} snapshots stay[/bold]")
+        session.out.print(
+            f"\n[bold]{counted(len(garbage.stays), 'snapshot')} stay{'s' if len(garbage.stays) == 1 else ''}[/bold]"
+        )
     for each in garbage.stays:
         shown = each.why if len(each.why) <= _WHY_SHOWN + 1 else each.why[:_WHY_SHOWN]
         more = len(each.why) - len(shown)

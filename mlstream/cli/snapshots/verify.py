@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mlstream.cli.context import Session
-from mlstream.cli.snapshots.options import JSON, SHORT
+from mlstream.cli.snapshots.options import JSON, SHORT, counted
 from mlstream.cli.snapshots.screen import size_text
 
 if TYPE_CHECKING:
@@ -121,9 +121,9 @@ def _unexplained(found: Verified) -> int:
 
 
 def _print(session: Session, name: str, found: Verified) -> None:
-    held = [f"{found.objects:,} object{'s' if found.objects != 1 else ''}, {size_text(found.size_bytes)}"]
-    held.append(f"{found.rows:,} rows{' recomputed' if found.deep else ''}")
-    held += [f"{count:,} {what}" for count, what in ((found.files, "files"), (found.tables, "tables")) if count]
+    held = [f"{counted(found.objects, 'object')}, {size_text(found.size_bytes)}"]
+    held.append(f"{counted(found.rows, 'row')}{' recomputed' if found.deep else ''}")
+    held += [counted(count, what) for count, what in ((found.files, "file"), (found.tables, "table")) if count]
     state = "ok" if found.ok else "damaged"
     hint = "" if found.deep else " (--deep recomputes every row)"
     session.out.print(f"{state}: {name}: {'; '.join(held)}{hint}", soft_wrap=True, markup=False)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from mlstream.config import DecodeConfig, load_config
 from mlstream.errors import ConfigError
@@ -81,3 +83,11 @@ def test_a_schema_may_be_text_or_a_mapping() -> None:
     mapping = {"type": "record", "name": "R", "fields": []}
     decode = DecodeConfig(format="avro", reader_schema=mapping, schemas={1: mapping, 2: '"int"'})
     assert decode.reader_schema == decode.schemas[1] == '{"type": "record", "name": "R", "fields": []}'
+
+
+def test_the_configurations_in_the_documentation_are_right() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "decoding.md").read_text(encoding="utf-8")
+    blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+    assert len(blocks) == 3
+    for block in blocks:
+        DecodeConfig(**(block.get("decode") or block["input"]["decode"]))

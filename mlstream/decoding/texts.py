@@ -26,6 +26,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_DAY = date(1970, 1, 1)
 _UNIT_NS = {"ms": 1_000_000, "us": 1_000, "ns": 1}
 _DAY_NS = 86_400_000_000_000
+_MOST_NS = 2**63 - 1
 _TRUE = ("true", "t", "yes", "y", "1")
 _FALSE = ("false", "f", "no", "n", "0")
 _NUMBER = re.compile(rb"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4})?")
@@ -221,6 +222,9 @@ def _by_pattern(strings: pa.Array, wanted: Mask, word: str, pattern: str) -> tup
         parsed = found.str.to_time(pattern, strict=False)
     else:
         parsed = found.str.to_datetime(pattern, time_unit=unit_of(word), strict=False)  # type: ignore[arg-type]
+        if unit_of(word) == "ns":  # polars lets nanoseconds overflow
+            coarse = found.str.to_datetime(pattern, time_unit="us", strict=False).to_physical()
+            parsed = parsed.set(coarse.abs() > _MOST_NS // 1000, None)
     values = parsed.to_arrow()
     if word == "time_of_day":  # a leap second may lead into the next day
         values = pc.if_else(pc.less(values.cast(pa.int64()), _DAY_NS), values, pa.scalar(None, values.type))
@@ -261,7 +265,7 @@ def _iso_times(strings: pa.Array, wanted: Mask, word: str) -> tuple[Longs, Mask]
     chosen = strings.take(pa.array(rows))
     for kind in (pa.timestamp(unit, tz="UTC"), pa.timestamp(unit)):
         try:
-            values[rows] = chosen.cast(kind).cast(pa.int64()).to_numpy()
+            values[rows] = _cast_times(chosen, kind).to_numpy()
         except pa.ArrowInvalid:  # other forms, finer than the unit, some with and some without a zone
             continue
         return values, wrong
@@ -273,11 +277,26 @@ def _iso_times(strings: pa.Array, wanted: Mask, word: str) -> tuple[Longs, Mask]
     return values, wrong
 
 
+def _cast_times(strings: pa.Array, kind: pa.DataType) -> pa.Array:
+    """ISO 8601 texts → units since 1970; one that does not fit is an error. (Old releases let nanoseconds overflow.)
+
+    Raises:
+        pa.ArrowInvalid: when one is of another form, or does not fit.
+    """
+    found = strings.cast(kind).cast(pa.int64())
+    if kind.unit == "ns":
+        said = pc.utf8_slice_codeunits(strings, 0, 4).cast(pa.int64())
+        years = pc.year(found.cast(pa.timestamp("ns")))
+        if pc.any(pc.greater(pc.abs(pc.subtract(years, said)), 1)).as_py():  # a zone may lead into another year
+            raise pa.ArrowInvalid("a time does not fit into nanoseconds")
+    return found
+
+
 def _moment(text: str, unit: str) -> int:
     if unit == "ns":  # finer than Python's
         for kind in (pa.timestamp(unit, tz="UTC"), pa.timestamp(unit)):
             try:
-                return int(pa.array([text]).cast(kind).cast(pa.int64())[0].as_py())
+                return int(_cast_times(pa.array([text]), kind)[0].as_py())
             except pa.ArrowInvalid:
                 continue
     moment = datetime.fromisoformat(text)

@@ -125,6 +125,7 @@ def test_every_type_is_read_exactly() -> None:
         ({"type": "decimal(6,2)", "decimals": 2}, "1.23"),
         ({"type": "float", "decimals": 2}, "99999999999999999"),
         ({"type": "date", "format": "%d.%m.%Y"}, "31.02.2013"),
+        ({"type": "time(ns)", "format": "%Y-%m-%d"}, "9999-01-01"),
     ],
 )
 def test_a_text_that_is_not_of_the_type_is_a_fault_that_shows_it(kind: Any, text: str) -> None:

@@ -228,7 +228,8 @@ class _Reading:
         asked = at.asked
         if answer.log_start_offset > at.position and _first_offset(data) > at.position:
             raise _deleted(asked, at.position, answer.log_start_offset)
-        reached = min(asked.stop, next_offset(data, at.position, topic=asked.topic, partition=asked.partition))
+        reached = next_offset(data, at.position, stop=asked.stop, topic=asked.topic, partition=asked.partition)
+        reached = min(asked.stop, reached)
         if reached <= at.position:
             at.size = max(2 * at.size, _batch_bytes(data))
             if at.size > MAX_FRAME_BYTES:

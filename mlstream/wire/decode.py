@@ -154,7 +154,7 @@ class _Response:
         self.transactions = Transactions(aborted)
         self.scratch = np.empty(0, np.uint8)
         # 1. walk the headers
-        batches = read_headers(self.source, place)
+        batches = read_headers(self.source, place, stop=stop)
         inside = int(np.searchsorted(batches.base_offset, self.stop))
         self.stopped = inside < batches.size
         self.batches = batches = batches.part(0, inside)

@@ -82,26 +82,27 @@ class Place:
         return f"{self.topic}[{self.partition}]"
 
 
-def next_offset(data: Data, start: int, *, topic: str = "?", partition: int = -1) -> int:
+def next_offset(data: Data, start: int, *, stop: int | None = None, topic: str = "?", partition: int = -1) -> int:
     """The offset after the last complete batch in `data`, where reading goes on; `start` if there is no such batch.
 
     Args:
         data: record batches as a fetch response holds them; the last one may be incomplete.
         start: the offset that was asked for; the result is never below it.
+        stop: where the range ends; what is wrong with batches after it does not matter.
         topic, partition: where the data comes from, for errors.
 
     Raises:
         CorruptBatch: a header's lengths or offsets cannot be.
         UnsupportedFormat: a batch of another message format than 2.
     """
-    batches = read_headers(as_array(data), Place(topic, partition))
+    batches = read_headers(as_array(data), Place(topic, partition), stop=stop)
     if batches.size == 0:
         return start
     return max(start, int(batches.last_offset[-1]) + 1)
 
 
-def read_headers(data: Bytes, place: Place) -> Batches:
-    """The complete batches in `data`, as their headers tell.
+def read_headers(data: Bytes, place: Place, *, stop: int | None = None) -> Batches:
+    """The complete batches in `data`, as their headers tell; with `stop` perhaps without some that begin after it.
 
     Raises:
         CorruptBatch: a header's lengths or offsets cannot be.
@@ -109,7 +110,8 @@ def read_headers(data: Bytes, place: Place) -> Batches:
     """
     batches = make_batches(header_kernels.count_batches(data))
     found, problem, at = header_kernels.walk(data, batches)
-    if problem != header_kernels.FINE:
+    reached = found > 0 and stop is not None and int(batches.last_offset[found - 1]) + 1 >= stop
+    if problem != header_kernels.FINE and not reached:
         _refuse_header(problem, data[at:], place)
     return batches.part(0, found)
 

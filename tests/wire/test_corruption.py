@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlstream.errors import CorruptBatch, UnsupportedFormat
+from mlstream.errors import CorruptBatch, UnsupportedFormat, WireError
 from mlstream.wire.decode import decode
 from mlstream.wire.layout import CODECS, next_offset
 from tests.wire import fuzz, plain
@@ -210,6 +210,24 @@ def test_a_damaged_batch_after_the_range_does_not_matter() -> None:
     sound = build([Record(1, 1, None, b"x")])
     found = decode(sound + bytes(damaged), topic="t", partition=0, start=0, stop=40)
     assert (found.columns.num_rows, found.next_offset) == (1, 40)
+
+
+@pytest.mark.parametrize(
+    ("at", "value"), [(16, 0), (16, 3), (11, 1), (0, 255)], ids=["old", "new", "short", "negative"]
+)
+def test_a_batch_with_a_header_that_cannot_be_does_not_matter_after_the_range(at: int, value: int) -> None:
+    damaged = bytearray(build(ROWS))
+    damaged[at] = value
+    if at == 11:
+        damaged[8:11] = bytes(3)
+    data = build([Record(39, 1, None, b"x")]) + bytes(damaged)
+    found = decode(data, topic="t", partition=0, start=0, stop=40)
+    assert (found.columns.num_rows, found.next_offset) == (1, 40)
+    assert next_offset(data, 0, stop=40) == 40
+    with pytest.raises(WireError):
+        next_offset(data, 0, stop=41)
+    with pytest.raises(WireError):
+        decode(data, topic="t", partition=0, start=0, stop=41)
 
 
 @pytest.mark.parametrize("mangle", [lambda data: data[:1], lambda data: data[:-1], lambda data: data + b"\0\1\2"])

@@ -15,7 +15,7 @@ from mlstream.broker.client import Client
 from mlstream.errors import MlstreamError
 from mlstream.home import Home
 from mlstream.ranges import PartitionRange
-from mlstream.runs.combining import rows_of, together
+from mlstream.runs.combining import errors_of, figures_of, rows_of, together, with_figures
 from mlstream.runs.fleet import Ended, run_workers
 from mlstream.runs.machine import git_state, hardware, math_threads, threads_for
 from mlstream.runs.outcome import Input, VersionOutcome
@@ -23,7 +23,7 @@ from mlstream.runs.outputs import drop_topic, freeze_output, make_topics
 from mlstream.runs.plan import Plan
 from mlstream.runs.record import log_path, write_record
 from mlstream.runs.run import Run, Status, config_values
-from mlstream.runs.spec import Report, Spec
+from mlstream.runs.spec import Figures, Report, Spec
 from mlstream.snapshots.snapshot import Snapshot
 from mlstream.versions.digests import environment
 
@@ -42,6 +42,8 @@ class Progress:
         total: records of the input.
         state: of the version.
         run_id: of the run; None until it is known.
+        errors: records that the version could not deal with so far.
+        figures: what the version's processes say of themselves; None until they have said something.
     """
 
     stage: Literal["decoding", "reused", "scoring", "freezing"]
@@ -50,6 +52,8 @@ class Progress:
     total: int = 0
     state: Literal["loading", "running", "done", "failed"] = "running"
     run_id: str | None = None
+    errors: int = 0
+    figures: Figures | None = None
 
 
 Listener = Callable[[Progress], None]
@@ -200,13 +204,14 @@ class Attempt:
     def _hear(self, name: tuple[str, int], report: Report) -> None:
         version, worker = name
         heard = self._heard.setdefault(version, {})
-        heard[worker] = report
+        heard[worker] = with_figures(report, heard.get(worker))
         failed = any(found.event == "failed" for found in heard.values())
         state: Literal["running", "failed"] = "failed" if failed else "running"
         self._tell(self._progress(version, rows_of(list(heard.values())), state))
 
     def _progress(self, version: str, rows: int, state: Literal["loading", "running", "done", "failed"]) -> Progress:
-        return Progress("scoring", version, rows, self._rows, state, self._id)
+        heard = list(self._heard.get(version, {}).values())
+        return Progress("scoring", version, rows, self._rows, state, self._id, errors_of(heard), figures_of(heard))
 
     def _finish(self, begun: VersionOutcome, ended: Ended) -> VersionOutcome:
         """Freeze what a version wrote; or, when it failed, take its topic away."""
@@ -231,6 +236,7 @@ class Attempt:
             rows=report.rows,
             resumed=report.resumed,
             restarts=ended.restarts,
+            errors=report.errors,
             measured=report.measured,
             columns=columns,
             classes=None if report.classes is None else tuple(report.classes),

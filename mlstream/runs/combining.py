@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mlstream.runs.fleet import Ended
-from mlstream.runs.latency import merged
-from mlstream.runs.spec import Measured, Report
+from mlstream.runs.latency import merged, merged_records
+from mlstream.runs.spec import Figures, Measured, Report
 
 
 def together(ended: Sequence[Ended]) -> Ended:
@@ -36,6 +36,7 @@ def together(ended: Sequence[Ended]) -> Ended:
             last,
             rows=sum(report.rows for report in reports),
             resumed=sum(report.resumed for report in reports),
+            errors=errors_of(reports),
             measured=_measured([report.measured for report in reports if report.measured is not None]),
             columns=columns[0] if columns else {},
         ),
@@ -47,9 +48,39 @@ def rows_of(reports: Sequence[Report]) -> int:
     return sum(report.rows for report in reports)
 
 
+def errors_of(reports: Sequence[Report]) -> int:
+    """Records that the workers of a version could not deal with so far."""
+    return sum(report.errors for report in reports)
+
+
+def with_figures(report: Report, before: Report | None) -> Report:
+    """A report with the figures that are known by then: its own, of what was measured, or of the report before."""
+    measured = report.measured
+    if measured is not None and measured.record_latency is not None:
+        of_all = Figures(measured.latency, measured.record_latency, measured.cpu_seconds, measured.memory_bytes)
+        return replace(report, figures=of_all)
+    if report.figures is None and before is not None:
+        return replace(report, figures=before.figures)
+    return report
+
+
+def figures_of(reports: Sequence[Report]) -> Figures | None:
+    """What the workers of a version say of themselves, as one; None while none has said anything."""
+    found = [report.figures for report in reports if report.figures is not None]
+    if len(found) < 2:
+        return found[0] if found else None
+    return Figures(
+        merged(each.latency for each in found),
+        merged_records(each.record_latency for each in found),
+        sum(each.cpu_seconds for each in found),
+        sum(each.memory_bytes for each in found),
+    )
+
+
 def _measured(found: Sequence[Measured]) -> Measured | None:
     if not found:
         return None
+    of_records = [each.record_latency for each in found if each.record_latency is not None]
     return Measured(
         rows=sum(each.rows for each in found),
         load_seconds=max(each.load_seconds for each in found),
@@ -58,4 +89,5 @@ def _measured(found: Sequence[Measured]) -> Measured | None:
         cpu_seconds=sum(each.cpu_seconds for each in found),
         memory_bytes=sum(each.memory_bytes for each in found),
         latency=merged(each.latency for each in found),
+        record_latency=None if len(of_records) < len(found) else merged_records(of_records),
     )

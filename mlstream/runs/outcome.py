@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mlstream.ranges import PartitionRange
-from mlstream.runs.spec import Latency, Measured
+from mlstream.runs.spec import Latency, Measured, RecordLatency
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,11 @@ class VersionOutcome:
         return None if self.measured is None else self.measured.latency
 
     @property
+    def record_latency(self) -> RecordLatency | None:
+        """How long the model took for a record."""
+        return None if self.measured is None else self.measured.record_latency
+
+    @property
     def cpu_seconds(self) -> float | None:
         """CPU time of its process."""
         return None if self.measured is None else self.measured.cpu_seconds
@@ -110,6 +115,10 @@ class VersionOutcome:
             "cpu_seconds": self.measured.cpu_seconds,
             "memory_mb": self.measured.memory_bytes / 1e6,
         }
+        if self.measured.record_latency is not None:
+            found["record_latency_p50_us"] = self.measured.record_latency.p50_us
+            found["record_latency_p95_us"] = self.measured.record_latency.p95_us
+            found["record_latency_p99_us"] = self.measured.record_latency.p99_us
         if self.rows_per_second is not None:
             found["records_per_second"] = self.rows_per_second
         if self.freeze_seconds is not None:
@@ -130,17 +139,11 @@ class VersionOutcome:
             **{
                 **found,
                 "log": log,
-                "measured": _measured(found["measured"]),
+                "measured": None if found["measured"] is None else Measured.from_dict(found["measured"]),
                 "classes": None if found["classes"] is None else tuple(found["classes"]),
                 "log_tail": tuple(found["log_tail"]),
             }
         )
-
-
-def _measured(found: Mapping[str, Any] | None) -> Measured | None:
-    if found is None:
-        return None
-    return Measured(**{**found, "latency": Latency(**found["latency"])})
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,10 @@ import numpy as np
 
 from mlstream.config import ExperimentConfig
 from mlstream.errors import MlstreamError
-from mlstream.runs.spec import LOG_MARK, Report, Task
+from mlstream.runs.spec import LOG_MARK, Figures, Report, Task
 
 REPORT_EVERY_S = 0.1
+FIGURES_EVERY_S = 1.0  # they take some milliseconds
 T = TypeVar("T", bound=Task)
 
 
@@ -33,6 +34,7 @@ class Reports:
         os.set_inheritable(descriptor, False)  # processes that the model starts must not hold it open
         self._descriptor = descriptor
         self._last = 0.0
+        self._last_figures = 0.0
 
     def send(self, report: Report) -> None:
         """Write one report."""
@@ -41,12 +43,17 @@ class Reports:
         except BrokenPipeError:
             return
 
-    def rows(self, rows: int) -> None:
-        """Report progress, at most so often."""
+    def rows(self, rows: int, figures: Callable[[], Figures] | None = None) -> None:
+        """Report progress, at most so often, and less often what `figures` gives."""
         now = time.monotonic()
-        if now - self._last >= REPORT_EVERY_S:
-            self._last = now
+        if now - self._last < REPORT_EVERY_S:
+            return
+        self._last = now
+        if figures is None or now - self._last_figures < FIGURES_EVERY_S:
             self.send(Report("rows", rows=rows))
+        else:
+            self._last_figures = now
+            self.send(Report("rows", rows=rows, figures=figures()))
 
 
 def serve(kind: type[T], work: Callable[[T, Reports], Report]) -> NoReturn:

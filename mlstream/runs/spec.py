@@ -8,6 +8,7 @@ The worker writes one JSON object a line to a pipe of its own: `rows` so far, at
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Literal, Self
 
@@ -112,6 +113,42 @@ class Latency:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordLatency:
+    """How long the model took for a record, in microseconds: its batch's time, shared by the records of the batch.
+
+    `histogram` is the distribution over all records in nanoseconds, as HdrHistogram encodes it.
+    """
+
+    p50_us: float
+    p95_us: float
+    p99_us: float
+    records: int
+    histogram: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a worker says of itself on the way.
+
+    Attributes:
+        latency, record_latency: of the model so far.
+        cpu_seconds: of the process and all that it started, user and system.
+        memory_bytes: what of them is resident now.
+    """
+
+    latency: Latency
+    record_latency: RecordLatency
+    cpu_seconds: float
+    memory_bytes: int
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> Figures:
+        """The figures that were made JSON values."""
+        parts = {"latency": Latency(**found["latency"]), "record_latency": RecordLatency(**found["record_latency"])}
+        return cls(**{**found, **parts})
+
+
+@dataclass(frozen=True, slots=True)
 class Measured:
     """What a worker measured of itself.
 
@@ -122,6 +159,7 @@ class Measured:
         predict_seconds: of these in the model.
         cpu_seconds: of the whole process and its children, user and system.
         memory_bytes: the most that was resident at once.
+        latency, record_latency: of the model; of a record None in runs from before it was measured.
     """
 
     rows: int
@@ -131,6 +169,17 @@ class Measured:
     cpu_seconds: float
     memory_bytes: int
     latency: Latency
+    record_latency: RecordLatency | None = None
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> Measured:
+        """What was made JSON values."""
+        of_record = found.get("record_latency")
+        parts = {
+            "latency": Latency(**found["latency"]),
+            "record_latency": None if of_record is None else RecordLatency(**of_record),
+        }
+        return cls(**{**found, **parts})
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +190,8 @@ class Report:
         event: `loaded` when the model is ready, `rows` on the way, `done` or `failed` at the end.
         rows: records scored so far, with those of a process that was cut off.
         resumed: of these, the ones of a process that was cut off.
+        errors: records that the version could not deal with, so far.
+        figures: of `rows`, now and then.
         measured, columns, classes: of `done`: the figures, and the pinned columns and classes of the predictions.
         error, hint: of `failed`.
     """
@@ -148,6 +199,8 @@ class Report:
     event: Literal["loaded", "rows", "done", "failed"]
     rows: int = 0
     resumed: int = 0
+    errors: int = 0
+    figures: Figures | None = None
     measured: Measured | None = None
     columns: dict[str, str] | None = None
     classes: list[str | int] | None = None
@@ -163,6 +216,7 @@ class Report:
         """The report that `to_line` was called on."""
         found = json.loads(line)
         if found["measured"] is not None:
-            latency = Latency(**found["measured"].pop("latency"))
-            found["measured"] = Measured(latency=latency, **found["measured"])
+            found["measured"] = Measured.from_dict(found["measured"])
+        if found["figures"] is not None:
+            found["figures"] = Figures.from_dict(found["figures"])
         return cls(**found)

@@ -22,10 +22,10 @@ from mlstream.errors import IntegrityError, MlstreamError, PredictError, Transac
 from mlstream.home import find_home
 from mlstream.runs.latency import Recorder
 from mlstream.runs.layout import Encoder, kinds_of
-from mlstream.runs.machine import cpu_seconds, peak_memory_bytes
+from mlstream.runs.machine import cpu_seconds, family_usage, peak_memory_bytes
 from mlstream.runs.process import Reports, config_of, seed_all, serve
 from mlstream.runs.shard import Lane, Shard, transaction_rows
-from mlstream.runs.spec import Measured, Report, Spec
+from mlstream.runs.spec import Figures, Measured, Report, Spec
 from mlstream.snapshots.snapshot import open_snapshot
 from mlstream.versions import Predictor, Record, Version, resolve_version
 from mlstream.wire.encode import encode
@@ -70,6 +70,7 @@ def work(spec: Spec, reports: Reports) -> Report:
         cpu_seconds=cpu_seconds(),
         memory_bytes=peak_memory_bytes(),
         latency=latency,
+        record_latency=scoring.recorder.record_latency(),
     )
     classes = None if predictor.classes is None else list(predictor.classes)
     return Report(
@@ -165,13 +166,17 @@ class _Scoring:
             record = Record(self._topic, shard.partition, int(batch["_offset"][0]))
             asked = time.perf_counter()
             predictions = self._predictor.predict(batch.drop(RECORD_COLUMNS), first=record)
-            self.recorder.add(time.perf_counter() - asked)
+            self.recorder.add(time.perf_counter() - asked, batch.height)
             self.columns = _pinned(self.columns, kinds_of(predictions), self._spec.version, record)
             shard.write(self._encoder.encode(batch.select(RECORD_COLUMNS), predictions))
         except TransactionFailed as exc:
             shard.recover(exc)
-        self._reports.rows(self.rows)
+        self._reports.rows(self.rows, self._figures)
         return False
+
+    def _figures(self) -> Figures:
+        seconds, resident = family_usage()
+        return Figures(self.recorder.latency(), self.recorder.record_latency(), seconds, resident)
 
 
 def stops_of(config: ExperimentConfig, spec: Spec) -> dict[int, int]:

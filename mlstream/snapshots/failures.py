@@ -19,6 +19,8 @@ _HINTS = {
     errno.EEXIST: "set MLSTREAM_HOME to a folder",
 }
 
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+
 
 def store_error(path: Path, exc: Exception) -> StoreError:
     """An operating system's error as one of the store, with the fix."""
@@ -27,3 +29,9 @@ def store_error(path: Path, exc: Exception) -> StoreError:
     return StoreError(
         f"{path}: the store cannot be used: {reason}", hint=_HINTS.get(number) if number is not None else None
     )
+
+
+def is_unwritable(error: StoreError) -> bool:
+    """Whether a store cannot be written for now, while it may well be read: read-only, or without room."""
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno in _UNWRITABLE

@@ -22,7 +22,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from filelock import FileLock, Timeout
 
 from mlstream.errors import IntegrityError, NameTaken, StoreError, UnknownSnapshot
 from mlstream.home import Home
+from mlstream.snapshots.failures import is_unwritable
 from mlstream.snapshots.failures import store_error as store_error
 from mlstream.snapshots.leases import Lease, gate, take_lease
 from mlstream.snapshots.remote_home import Mirror
@@ -309,20 +310,24 @@ class Store:
     def in_use(self, snapshot_id: str, purpose: str, *, damaged_ok: bool = False) -> Iterator[None]:
         """While a snapshot is read for long, or until a record refers to it: gc spares it, whatever its names.
 
-        In a store that this process may not write nothing is held.
+        In a store that this process may not write, or that has no room, nothing is held: it can be read all the same.
 
         Args:
             damaged_ok: hold what is there of it, also without a manifest.
 
         Raises:
             UnknownSnapshot: it was deleted before it could be held.
-            StoreError: when the store cannot be written.
+            StoreError: when another process does not let go of the store.
         """
         if not os.access(self.path, os.W_OK):
             yield
             return
-        with self.lease(purpose) as lease:
-            lease.hold(snapshots=[snapshot_id])
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self.lease(purpose)).hold(snapshots=[snapshot_id])
+            except StoreError as exc:
+                if not is_unwritable(exc):
+                    raise
             if not damaged_ok and not self.manifest(snapshot_id).exists():
                 raise UnknownSnapshot(f"snapshot {snapshot_id[:12]} was deleted just now", hint="freeze it again")
             yield

@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin
 RUN    := $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench docs notebook screenshots lock clean
+.PHONY: help demo test test-faults check format bench docs notebook screenshots lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -27,6 +27,10 @@ demo: $(VENV)/.ready  ## freeze, train, run three versions, compare: on a real K
 
 test: $(VENV)/.ready  ## all tests
 	$(RUN) pytest
+
+# `make test` holds a short form of them. MLSTREAM_FAULT_SEED repeats what failed.
+test-faults: $(VENV)/.ready  ## the fault tests in their long form: 200 transactions a producer, every point to die at
+	MLSTREAM_FAULT_ROUNDS=$${MLSTREAM_FAULT_ROUNDS:-200} $(RUN) pytest tests/faults
 
 check: $(VENV)/.ready  ## lint, format and types
 	$(BIN)/ruff check .

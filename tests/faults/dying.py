@@ -139,7 +139,8 @@ def heed_permissions() -> None:
     head, data = (ctypes.c_uint32 * 2)(version_3, 0), (ctypes.c_uint32 * 6)()
     if libc.capget(head, data) != 0:
         raise OSError(ctypes.get_errno(), "capget")
-    data[0] &= ~passes_over
+    data[0] &= ~passes_over  # effective
+    data[1] &= ~passes_over  # permitted, by which access(2) goes
     if libc.capset(head, data) != 0:
         raise OSError(ctypes.get_errno(), "capset")
 
@@ -150,6 +151,8 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
 
     home = Path(job["home"])
     most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    if job.get("folder"):
+        os.chdir(job["folder"])
     os.environ["MLSTREAM_HOME"] = str(home)
     os.environ["MLSTREAM_BOOTSTRAP_SERVERS"] = job["servers"]
     if job.get("sabotage"):

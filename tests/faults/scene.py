@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ class Scene:
     work: Path
     run: Commands
     connection: Connection
+    wanted: tuple[str, ...]
     copies: int = 0
 
     def copy(self) -> Path:
@@ -72,7 +74,7 @@ class Scene:
         return target
 
     def create(self, home: Path, **job: Any) -> Outcome:
-        return self.run(home, "snapshot", "create", "new", "--topic", self.topic, **job)
+        return self.run(home, "snapshot", "create", "new", *self.wanted, folder=str(self.work), **job)
 
     def state(self, home: Path) -> str:
         """`old` or `new`; an AssertionError when it is neither."""
@@ -122,15 +124,22 @@ def running_commands(broker: Connection) -> Iterator[Commands]:
 
 
 def make_scene(broker: Connection, topic: str, run: Commands, work: Path) -> Scene:
-    """Freeze an empty topic's first records as `old`, add more, and find out what `new` must be."""
+    """Freeze a topic's first records as `old`; `new` is to have more of them, a file and a table."""
     produce(broker, topic, [Sent(b"%d" % n, partition=n % 2) for n in range(100)])
     home = work / "store"
     first = run(home, "snapshot", "create", "old", "--topic", topic)
     assert first.exit_code == 0, first.stderr
     produce(broker, topic, [Sent(b"%d" % n, partition=n % 2) for n in range(100)])
-    made = Scene(topic, home, mlstream.open_snapshot("old", home=home).id, "", work, run, broker)
+    (work / "labels.csv").write_text("id,label\n1,0\n")
+    with closing(sqlite3.connect(work / "weather.db")) as database:
+        database.execute("CREATE TABLE weather (id INTEGER PRIMARY KEY, text TEXT)")
+        database.executemany("INSERT INTO weather VALUES (?, ?)", [(n, "sun") for n in range(50)])
+        database.commit()
+    wanted = ("--topic", topic, "--file", "labels.csv", "--table", f"sqlite:///{work}/weather.db#weather")
+    made = Scene(topic, home, mlstream.open_snapshot("old", home=home).id, "", work, run, broker, wanted)
     trial = made.copy()
-    assert made.create(trial).exit_code == 0
+    done = made.create(trial)
+    assert done.exit_code == 0, done.stderr
     made.new = mlstream.open_snapshot("new", home=trial).id
     assert made.new != made.old
     return made

@@ -26,7 +26,7 @@ from tests.faults.writers import CODECS, Plain, Transactional, Writer
 from tests.snapshots import oracle
 from tests.snapshots.kafka import consume
 
-pytestmark = pytest.mark.broker
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(1800)]
 
 PARTITIONS = 3
 Freeze = Callable[..., Snapshot]

@@ -175,7 +175,8 @@ def _numbers(values: Longs, kind: str) -> npt.NDArray[np.float64]:
     """Integers and floats as float64, as near as they come."""
     if kind == "double":
         return values.view(np.float64)
-    return (values.astype(np.uint32).view(np.float32) if kind == "float" else values).astype(np.float64)
+    with np.errstate(invalid="ignore"):  # one kind of NaN becomes another
+        return (values.astype(np.uint32).view(np.float32) if kind == "float" else values).astype(np.float64)
 
 
 def _plain(name: str) -> str:

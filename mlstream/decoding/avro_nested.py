@@ -27,6 +27,7 @@ from mlstream.decoding.values import Bytes, Ints, Mask
 Converter = Callable[[Any], Any]
 
 _REFUSED = (SchemaResolutionError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError)
+_WRAPPER = "mlstream_value"
 _DAY_NS = 86_400_000_000_000
 _TO_NS = {"time-millis": 1_000_000, "time-micros": 1_000}
 
@@ -39,8 +40,12 @@ class NestedColumn:
     ) -> None:
         self._name = name
         self._arrow = column.arrow
-        self._one = parse_schema(writer.spelled_out(written)), parse_schema(reader.spelled_out(wanted))
-        self._many = tuple(parse_schema({"type": "array", "items": each}) for each in self._one)
+        one, other = writer.spelled_out(written), reader.spelled_out(wanted)
+        self._one = _prepare(one, writer), _prepare(other, reader)
+        self._many = (
+            _prepare({"type": "array", "items": one}, writer),
+            _prepare({"type": "array", "items": other}, reader),
+        )
         self._convert = converter(wanted, reader)
 
     def read(self, data: Bytes, starts: Ints, stops: Ints, good: Mask, reasons: dict[int, str]) -> pa.Array:
@@ -66,20 +71,51 @@ class NestedColumn:
         copy(data, good, starts.astype(np.int64), stops, ends, out)
         joined = _long(len(rows)) + out[: ends[-1]].tobytes() + b"\0"
         try:
-            values: Any = schemaless_reader(io.BytesIO(joined), self._many[0], self._many[1])
+            values = _read(joined, self._many[0], self._many[1])
             return values if self._convert is None else [self._convert(value) for value in values]
         except _REFUSED:
             return [self._value(bytes(data[starts[row] : stops[row]]), int(row), reasons) for row in rows]
 
     def _value(self, body: bytes, row: int, reasons: dict[int, str]) -> Any:
         try:
-            value: Any = schemaless_reader(io.BytesIO(body), self._one[0], self._one[1])
+            value = _read(body, self._one[0], self._one[1])
             return value if self._convert is None else self._convert(value)
         except UnicodeDecodeError:
             reasons.setdefault(row, f"field {self._name!r}: it is not UTF-8")
         except _REFUSED as exc:
             reasons.setdefault(row, f"field {self._name!r}: {' '.join(str(exc).split())[:200]}")
         return None
+
+
+def _prepare(schema: Schema, of: AvroSchema) -> Any:
+    """A schema as fastavro takes it at once, in a record of one field: of others it reads the schema anew each time.
+
+    fastavro hands defaults out as the schema's JSON has them, bytes as text: they are put right here.
+    """
+    wrapped = parse_schema({"type": "record", "name": _WRAPPER, "fields": [{"name": "value", "type": schema}]})
+    try:
+        _put_defaults_right(wrapped, of)
+    except (*_REFUSED, AttributeError) as exc:
+        raise ValueError(f"a default that does not fit its type: {exc}") from exc
+    return wrapped
+
+
+def _put_defaults_right(schema: Schema, of: AvroSchema) -> None:
+    for part in branches(schema):
+        if not isinstance(part, dict):
+            continue
+        for field in part.get("fields", ()):
+            if "default" in field:
+                field["default"] = _default(field["default"], field["type"], of)
+            _put_defaults_right(field["type"], of)  # after: what is inside still has its JSON's defaults
+        for key in ("items", "values"):
+            if key in part:
+                _put_defaults_right(part[key], of)
+
+
+def _read(body: bytes, writer: Any, reader: Any) -> Any:
+    found: Any = schemaless_reader(io.BytesIO(body), writer, reader)
+    return found["value"]
 
 
 def default_array(name: str, default: Any, reader: AvroSchema, wanted: Schema, column: ColumnType) -> pa.Array:
@@ -92,7 +128,7 @@ def default_array(name: str, default: Any, reader: AvroSchema, wanted: Schema, c
         value = _default(default, wanted, reader)
         convert = converter(wanted, reader)
         return pa.array([value if convert is None else convert(value)], column.arrow)
-    except (*_REFUSED, pa.ArrowException) as exc:
+    except (*_REFUSED, AttributeError, pa.ArrowException) as exc:
         raise ValueError(f"field {name!r}: its default {default!r} does not fit its type") from exc
 
 

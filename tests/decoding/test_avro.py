@@ -30,7 +30,7 @@ def test_what_fastavro_wrote_is_read_back(made: tuple[dict[str, Any], list[dict[
 
 
 @given(records(), st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_a_body_that_was_changed_is_read_as_the_plain_twin_reads_it_or_not_at_all(
     made: tuple[dict[str, Any], list[dict[str, Any]]], data: st.DataObject
 ) -> None:

@@ -51,7 +51,7 @@ def running_registry(folder: Path) -> Iterator[str]:
         f"-D{process.MARK}={token}",
         "-XX:+UseSerialGC",
         "-XX:TieredStopAtLevel=1",
-        "-Xmx384m",
+        "-Xmx512m",
         "-jar",
         str(_unpacked() / "quarkus-run.jar"),
     ]

@@ -61,7 +61,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def registrar(registry: str) -> Iterator[SchemaRegistryClient]:
     """The independent client that registers schemas."""
-    with SchemaRegistryClient({"url": registry}) as opened:
+    with SchemaRegistryClient({"url": registry, "timeout": 60}) as opened:
         yield opened
 
 

@@ -8,7 +8,20 @@ import sys
 from pathlib import Path
 
 # In order of length; each prints its own table.
-BENCHMARKS = ("startup", "ls", "cut", "wire", "decode", "clients", "compare", "growth", "restore", "freeze")
+BENCHMARKS = (
+    "startup",
+    "ls",
+    "cut",
+    "wire",
+    "decode",
+    "clients",
+    "verify",
+    "compare",
+    "growth",
+    "diff",
+    "restore",
+    "freeze",
+)
 
 
 def main() -> int:

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, StringConstraints, Tag, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    Tag,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from mlstream.config.section import Section
 
@@ -45,8 +55,27 @@ Sign = Annotated[str, StringConstraints(strip_whitespace=False, min_length=1, ma
 Text = Annotated[str, StringConstraints(strip_whitespace=False)]
 
 
-class ColumnConfig(Section):
+class _Sparse(Section):
+    """A section that tells only what was said, beside what it always tells: digests cover what it tells, and an option
+    that is added later must not change those of today."""
+
+    _always: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        told: dict[str, Any] = handler(self)
+        fields = type(self).model_fields
+        return {
+            name: value
+            for name, value in told.items()
+            if name in self._always or getattr(self, name) != fields[name].get_default(call_default_factory=True)
+        }
+
+
+class ColumnConfig(_Sparse):
     """One column of CSV or fixed-width records, where its type alone does not say enough."""
+
+    _always = ("type",)
 
     type: ColumnType = Field("string", description=_KNOWN)
     field: Annotated[int, Field(ge=1)] | None = Field(
@@ -89,8 +118,10 @@ Column = Annotated[
 ]
 
 
-class DecodeConfig(Section):
+class DecodeConfig(_Sparse):
     """How a record's value becomes typed columns."""
+
+    _always = ("format", "columns", "on_error")
 
     format: Format = Field(
         "json",

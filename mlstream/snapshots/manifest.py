@@ -239,6 +239,9 @@ def _check(content: Content) -> None:
         if file.path in folders:
             raise ValueError(f"{file.path!r} is a file and a folder")
     for stream in content.streams:
+        ids = [schema.id for schema in stream.schemas]
+        if ids != sorted(set(ids)):
+            raise ValueError(f"the schemas of {stream.topic} are not in order, or stand there twice")
         numbers = [part.partition for part in stream.partitions]
         if numbers != sorted(set(numbers)):
             raise ValueError(f"the partitions of {stream.topic} are not in order, or stand there twice")

@@ -156,18 +156,12 @@ def _making(snapshot: Snapshot, digest: str, folder: Path) -> Iterator[None]:
 
 def decoder_digest(decode: DecodeConfig) -> str:
     """Hex SHA-256 over everything that decides how a value becomes columns."""
-    said = decode.model_dump(mode="json", exclude_defaults=True)
-    columns = None if decode.columns is None else [[name, said["columns"][name]] for name in decode.columns]
+    said = decode.model_dump(mode="json")
     description: dict[str, Any] = {
-        # What is not said is left out, so that a key that is added later does not change the digests of today.
-        **{name: value for name, value in said.items() if name != "schemas"},
+        **said,
         "decoder": DECODER,
-        "format": decode.format,
-        "columns": columns,
-        "on_error": decode.on_error,
+        "columns": None if decode.columns is None else [[name, said["columns"][name]] for name in decode.columns],
     }
-    if decode.schemas:
-        description["schemas"] = {str(number): text for number, text in decode.schemas.items()}
     return hashlib.sha256(rfc8785.dumps(description)).hexdigest()
 
 

@@ -85,6 +85,18 @@ def test_a_schema_may_be_text_or_a_mapping() -> None:
     assert decode.reader_schema == decode.schemas[1] == '{"type": "record", "name": "R", "fields": []}'
 
 
+def test_a_configuration_tells_what_was_said_and_comes_back_from_it() -> None:
+    said = {
+        "format": "csv",
+        "columns": {"a": {"type": "date", "format": "%d.%m.%Y"}, "b": "int"},
+        "on_error": "null",
+        "delimiter": " ",
+    }
+    decode = DecodeConfig(**said)
+    assert decode.model_dump(mode="json") == said
+    assert DecodeConfig.model_validate(decode.model_dump(mode="json")) == decode
+
+
 def test_the_configurations_in_the_documentation_are_right() -> None:
     page = (Path(__file__).parents[2] / "docs" / "decoding.md").read_text(encoding="utf-8")
     blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]

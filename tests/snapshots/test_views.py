@@ -106,6 +106,21 @@ def test_other_records_and_other_decoders_have_other_views(home: Home, made: Sna
     assert len(set(digests)) == len(digests)
 
 
+@pytest.mark.parametrize(
+    ("decode", "digest"),
+    [
+        (JSON, "cd6887d013ad7aae6702dfede91a6d69362c2a74b9a507542cfd2466652e4933"),
+        (
+            DecodeConfig(columns={"b": "int", "a": "time"}, on_error="null"),
+            "a9334902f3a7674ddb581f239a84ce1d9d8b70977bcc953dd3762fdd22c1f986",
+        ),
+    ],
+)
+def test_a_decoder_s_digest_stays_what_it_was_when_options_are_added(decode: DecodeConfig, digest: str) -> None:
+    assert views.decoder_digest(decode) == digest
+    assert list(decode.model_dump()) == ["format", "columns", "on_error"]  # what the key of a run covers
+
+
 def test_the_same_records_in_another_snapshot_share_the_view(home: Home, made: Snapshot) -> None:
     ticks = {0: columns(values(records(20_000))), 1: columns(values(records(10, start=20_000)))}
     both = make_snapshot(home, "more", {"other": {0: columns(values([b"x"]))}, "ticks": ticks})
@@ -180,7 +195,7 @@ def test_a_key_that_is_a_view_s_own_column_is_refused(home: Home, decode: Decode
 
 
 def test_a_topic_that_is_not_there_is_named(made: Snapshot) -> None:
-    with pytest.raises(UnknownTopic, match="holds no topic .tocks.; did you mean .ticks."):
+    with pytest.raises(UnknownTopic, match=r"holds no topic .tocks.; did you mean .ticks."):
         made.view("tocks", JSON)
 
 

@@ -35,7 +35,8 @@ MlstreamError                   exit code 1
 ├── VersionError
 │   ├── UnknownVersion
 │   ├── VersionLoadError        the code, the weights or the environment cannot be had
-│   └── PredictError            predict raised, or returned the wrong rows, types or values
+│   ├── PredictError            predict raised, or returned the wrong rows, types or values
+│   └── HostFailed              the model's process crashed, hung or took too much memory
 ├── RunError
 │   ├── UnknownRun
 │   └── RunIncomplete           cut off or partial where a whole run is needed
@@ -230,6 +231,10 @@ class VersionLoadError(VersionError):
 
 class PredictError(VersionError):
     """predict raised, or returned the wrong rows, types or values."""
+
+
+class HostFailed(VersionError):
+    """The model's process crashed, hung or took too much memory (`reason`: "exit", "signal", "timeout", …)."""
 
 
 class RunError(MlstreamError):

@@ -7,16 +7,18 @@ transformers which select by name work, and scikit-learn does not warn); one tha
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import polars as pl
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from mlstream.config.models import Task
 from mlstream.errors import VersionLoadError
 from mlstream.versions.predictor import Predictor
+
+if TYPE_CHECKING:
+    from mlstream.config.models import Task
 
 
 @dataclass(frozen=True)

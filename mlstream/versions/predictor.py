@@ -13,13 +13,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import polars as pl
 
-from mlstream.config.models import Task
 from mlstream.errors import PredictError
+
+if TYPE_CHECKING:
+    from mlstream.config.models import Task
 
 # Probabilities of several classes are sums of rounded numbers: float32 models are off by about 1e-6.
 SUM_TOLERANCE = 1e-3

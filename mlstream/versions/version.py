@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from mlstream.errors import UnknownVersion, VersionLoadError
 from mlstream.versions.digests import digest_environment, digest_file, digest_value, environment
-from mlstream.versions.importing import Account, call_factory, load_attribute
+from mlstream.versions.importing import Account
+from mlstream.versions.loading import LoadSpec
 from mlstream.versions.predictor import Predictor
 from mlstream.versions.reference import CodeReference, FileReference, missing, parse_model
-from mlstream.versions.sources import Sources, find_project, find_sources
+from mlstream.versions.sources import Sources, find_sources
 
 if TYPE_CHECKING:
     from mlstream.config import ExperimentConfig
@@ -76,6 +77,25 @@ class Version:
             "trust": own.trust,
         }
 
+    @property
+    def load_spec(self) -> LoadSpec:
+        """All that loading it takes, as plain values for another process."""
+        own = self.config.versions[self.name]
+        return LoadSpec(
+            version=self.name,
+            model=own.model,
+            task=self.config.task,
+            features=self.features,
+            threshold=self.config.threshold,
+            parameters=own.parameters,
+            trust=own.trust,
+            root=self.config.root,
+            reference=self.reference,
+            sources=self.sources,
+            files=self.files,
+            weights_digest=self.weights_digest,
+        )
+
     def load(self) -> Predictor:
         """Load its code or its weights. Best called in a process of its own: importing is global to a process.
 
@@ -83,30 +103,11 @@ class Version:
             VersionLoadError: the module, the name in it, the factory or the file is not as it should be, or
                 something changed since the version was resolved.
         """
-        return self.load_with_account()[0]
+        return self.load_spec.load()[0]
 
     def load_with_account(self) -> tuple[Predictor, Account]:
         """As `load`, with the account of the project's files that get loaded, for a check when all is done."""
-        where = f"version {self.name}"
-        own = self.config.versions[self.name]
-        if isinstance(self.reference, FileReference):
-            account = Account(find_project(self.config.root))
-            account.install()
-            # Imported here: scikit-learn takes seconds, and a version made of plain code does without.
-            from mlstream.versions.trusted import load_estimator
-
-            model = load_estimator(self.reference.path, digest=str(self.weights_digest), trust=own.trust, where=where)
-            predictor = self._estimator(model, where)
-        else:
-            if self.sources is None:
-                raise VersionLoadError(f"{where} has no sources", where=where)
-            account = Account(self.sources.project)
-            factory = load_attribute(self.sources, self.reference, account, where=where)
-            name = own.model.rpartition(":")[2]
-            model = call_factory(factory, own.parameters, self.sources.project, name=name, where=where)
-            predictor = self._model(model, name, where)
-        self.check(account)
-        return predictor, account
+        return self.load_spec.load()
 
     def check(self, account: Account) -> None:
         """Compare the project's files that were loaded so far with those that the digest covers.
@@ -114,39 +115,7 @@ class Version:
         Raises:
             VersionLoadError: one is not covered, or it changed.
         """
-        covered = {**self.files, **(self.sources.files if self.sources is not None else {})}
-        account.check(covered, where=f"version {self.name}")
-
-    def _model(self, model: Any, name: str, where: str) -> Predictor:
-        if _is_estimator(model):
-            return self._estimator(model, where)
-        if not callable(getattr(model, "predict", None)):
-            raise VersionLoadError(
-                f"{where}: {name} returned a {type(model).__name__}, which has no predict(frame)",
-                hint="return an object with a method predict(frame) that gives one row for each row",
-                where=where,
-            )
-        classes = getattr(model, "classes", None)
-        return Predictor(
-            self.name,
-            self.config.task,
-            self.features,
-            model.predict,
-            self.config.threshold,
-            None if classes is None else tuple(classes),
-        )
-
-    def _estimator(self, model: Any, where: str) -> Predictor:
-        from mlstream.versions.estimator import estimator_predictor
-
-        return estimator_predictor(
-            model,
-            version=self.name,
-            task=self.config.task,
-            features=self.features,
-            threshold=self.config.threshold,
-            where=where,
-        )
+        self.load_spec.check(account)
 
 
 def resolve_version(config: ExperimentConfig, name: str) -> Version:
@@ -229,8 +198,3 @@ def _train_hint(config: ExperimentConfig, name: str) -> str | None:
     except ValueError:
         file = "CONFIG"
     return f"make it with `mlstream train {file} --snapshot NAME --version {name}`"
-
-
-def _is_estimator(model: Any) -> bool:
-    """Whether an object is scikit-learn's, by the names of its classes: asking scikit-learn would import it."""
-    return any(kind.__module__ == "sklearn.base" and kind.__name__ == "BaseEstimator" for kind in type(model).__mro__)

@@ -13,10 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeAlias
 
 from mlstream.snapshots.content import FileContent, SchemaContent, TableContent
-from mlstream.snapshots.diff_content import compare_content
 from mlstream.snapshots.diff_offsets import compare_offsets
 from mlstream.snapshots.diff_rows import Side
-from mlstream.snapshots.diff_tables import TableSide, compare_tables
 from mlstream.snapshots.difference import (
     Difference,
     FileDifference,
@@ -93,7 +91,7 @@ def _stream(pool: ThreadPoolExecutor, old: Snapshot, new: Snapshot, pair: Pair, 
             None if left is None else left.topic, None if right is None else right.topic, None, parts
         )
     same_topic = (left.cluster_id, left.topic, left.topic_id) == (right.cluster_id, right.topic, right.topic_id)
-    compare = compare_offsets if same_topic else compare_content
+    compare = compare_offsets if same_topic else _by_content
     mine = {part.partition: part for part in left.partitions}
     theirs = {part.partition: part for part in right.partitions}
 
@@ -114,6 +112,13 @@ def _stream(pool: ThreadPoolExecutor, old: Snapshot, new: Snapshot, pair: Pair, 
         tuple(sorted(records, key=_place)[:limit]),
         _schemas(left.schemas, right.schemas),
     )
+
+
+def _by_content(old: Side, new: Side, *, limit: int) -> tuple[PartitionDifference, list[RecordChange]]:
+    # Compiled kernels, which comparing by offset does not need.
+    from mlstream.snapshots.diff_content import compare_content
+
+    return compare_content(old, new, limit=limit)
 
 
 def _side(snapshot: Snapshot, stream: StreamContent, part: PartitionContent) -> Side:
@@ -170,8 +175,19 @@ def _tables(old: Snapshot, new: Snapshot, limit: int) -> tuple[TableDifference, 
         if left is None or right is None:
             found.append(_table_alone(name, left, right))
         else:
-            found.append(compare_tables(_table_side(old, left), _table_side(new, right), limit=limit))
+            found.append(_table(old, left, new, right, limit))
     return tuple(found)
+
+
+def _table(old: Snapshot, left: TableContent, new: Snapshot, right: TableContent, limit: int) -> TableDifference:
+    # Compiled kernels, which snapshots without tables do not need.
+    from mlstream.snapshots.diff_tables import TableSide, compare_tables
+
+    sides = [
+        TableSide(snapshot, table, next(found for found in snapshot.storage.tables if found.name == table.name))
+        for snapshot, table in ((old, left), (new, right))
+    ]
+    return compare_tables(*sides, limit=limit)
 
 
 def _table_alone(name: str, old: TableContent | None, new: TableContent | None) -> TableDifference:
@@ -179,8 +195,3 @@ def _table_alone(name: str, old: TableContent | None, new: TableContent | None) 
     key = () if there is None else there.primary_key
     rows = (None if old is None else old.rows, None if new is None else new.rows)
     return TableDifference(name, key, *rows, removed=rows[0] or 0, added=rows[1] or 0)
-
-
-def _table_side(snapshot: Snapshot, table: TableContent) -> TableSide:
-    stored = next(found for found in snapshot.storage.tables if found.name == table.name)
-    return TableSide(snapshot, table, stored)

@@ -11,10 +11,11 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from mlstream.snapshots.diff_rows import Side, payload_rows
+from mlstream.snapshots.diff_rows import Side
 from mlstream.snapshots.difference import PartitionDifference, Range, RecordChange
 from mlstream.snapshots.manifest import GROUP_ROWS
 from mlstream.snapshots.multisets import hashed, unmatched
+from mlstream.snapshots.payload_rows import payload_rows
 
 
 def compare_content(old: Side, new: Side, *, limit: int) -> tuple[PartitionDifference, list[RecordChange]]:

@@ -1,4 +1,4 @@
-"""Rows of one partition of a snapshot, for a comparison: canonical bytes, records, by number. Compares nothing."""
+"""Rows of one partition of a snapshot, for a comparison: as columns, as records. Compares nothing."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from mlstream.snapshots.canonical import payloads_of
 from mlstream.snapshots.difference import Record
 from mlstream.snapshots.manifest import PartitionContent
 from mlstream.snapshots.objects import read_rows
@@ -19,7 +16,6 @@ from mlstream.snapshots.storage import Piece, StoredPartition
 if TYPE_CHECKING:
     from mlstream.snapshots.snapshot import Snapshot
 
-_FIXED = 20  # bytes of a payload beside key, value and headers: the time, three lengths
 _WINDOW = 1 << 16  # rows that are read to find single ones
 
 
@@ -64,26 +60,6 @@ class Side:
         return found
 
 
-def payload_rows(rows: pa.RecordBatch) -> pa.LargeBinaryArray:
-    """The canonical payload of each row, as one value a row: two are equal where the records are."""
-    sizes = _FIXED + _lengths(rows.column("key")) + _lengths(rows.column("value"))
-    headers = rows.column("headers")
-    if len(rows) > 0:
-        ends = headers.offsets.to_numpy().astype(np.int64)
-        pairs = headers.values.slice(int(ends[0]), int(ends[-1] - ends[0]))
-        before = np.zeros(len(pairs) + 1, np.int64)
-        np.cumsum(8 + _lengths(pairs.field(0)) + _lengths(pairs.field(1)), out=before[1:])
-        sizes += np.diff(before[ends - ends[0]])
-    starts = np.zeros(len(rows) + 1, np.int64)
-    np.cumsum(sizes, out=starts[1:])
-    data = payloads_of(rows)
-    if starts[-1] != len(data):
-        raise ValueError(f"{len(data)} bytes of payload where {starts[-1]} were counted")
-    return pa.LargeBinaryArray.from_buffers(
-        pa.large_binary(), len(rows), [None, pa.py_buffer(starts), pa.py_buffer(data)]
-    )
-
-
 def record_of(rows: pa.RecordBatch, row: int) -> Record:
     """One row as a record."""
     one = rows.slice(row, 1)
@@ -97,8 +73,3 @@ def record_of(rows: pa.RecordBatch, row: int) -> Record:
         one.column("value")[0].as_py(),
         tuple((header["key"], header["value"]) for header in headers),
     )
-
-
-def _lengths(column: pa.BinaryArray) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    found = pc.fill_null(pc.binary_length(column), 0).to_numpy(zero_copy_only=False)
-    return np.asarray(found, dtype=np.int64)

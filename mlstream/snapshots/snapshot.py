@@ -250,7 +250,7 @@ class Snapshot:
         Raises:
             IntegrityError: when an object that has to be read is missing or damaged.
         """
-        from mlstream.snapshots.diff import diff  # compiled kernels
+        from mlstream.snapshots.diff import diff  # which few callers want
 
         return diff(self, other, limit=limit)
 

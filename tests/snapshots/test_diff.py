@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -315,3 +317,20 @@ def test_of_a_topic_that_grew_only_the_new_rows_of_one_cell_are_looked_at(
     assert counts(part) == (70_000, 0, 0, 0, 0, 100)
     assert part.rows_read == 100
     assert counts(one(new.diff(old))) == (70_000, 0, 0, 0, 100, 0)
+
+
+def test_comparing_by_offset_loads_no_kernels_and_no_pandas(home: Home) -> None:
+    make_snapshot(home, "a", {"t": {0: columns([Row(0, b"v"), Row(1, None)])}})
+    make_snapshot(home, "b", {"t": {0: columns([Row(0, b"w"), Row(2, b"")])}})
+    program = (
+        "import sys\n"
+        "from mlstream.cli.main import run\n"
+        "assert run(['--home', sys.argv[1], 'snapshot', 'diff', 'a', 'b']) == 0\n"
+        "print([name for name in ('pandas', 'numba', 'kafka') if name in sys.modules])\n"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(home.path)], capture_output=True, text=True, check=True, cwd=root
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert "~ [0]@0" in done.stdout

@@ -199,5 +199,5 @@ def test_topics_that_cannot_be_decoded_so_say_why(home: Home) -> None:
     own = json.loads(json.dumps(SCHEMA).replace('"n"', '"_offset"'))
     with pytest.raises(DecodeError, match="'_offset', which is a column that every view has"):
         snapshot.view("t", DecodeConfig(format="avro", schemas={1: own}))
-    with pytest.raises(DecodeError, match="topic t: column 'a': the format '%d.' does not say a date"):
+    with pytest.raises(DecodeError, match=r"topic t: column 'a': the format '%d.' does not say a date"):
         snapshot.view("t", DecodeConfig(format="csv", columns={"a": {"type": "date", "format": "%d."}}))

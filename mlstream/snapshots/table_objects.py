@@ -102,11 +102,10 @@ class TableWriter:
         try:
             parquet.close()
             file.finish()
+            digest = file.hash.hexdigest()
+            target = file.path.replace(self._folder / digest)
         except OSError as exc:
             raise store_error(self._folder, exc) from exc
-        digest = file.hash.hexdigest()
-        target = self._folder / digest
-        file.path.replace(target)
         self.pieces.append(Piece(digest, 0, self._rows))
         self.objects[digest] = (target, StoredObject(file.size, self._rows))
         self._rows = self._written_bytes = 0

@@ -91,7 +91,6 @@ def test_connections_that_break_at_any_moment_of_a_freeze_change_nothing_of_it(
             assert sum(part.fetched for part in stream.partitions) == 6000
             found.verify(deep=True)
         assert cut > 0
-        assert proxy.accepted > rounds
 
 
 @pytest.mark.usefixtures("small_answers")

@@ -19,7 +19,7 @@ from kafka.protocol.admin import (
 from mlstream.broker.client import NO_LEADER, Client, TopicInfo, TopicState, metadata_request
 from mlstream.broker.failures import Patience, converted, error_of, is_passing
 from mlstream.broker.leaders import Parts, ask_leaders
-from mlstream.errors import BrokerRefused, ConfigError, OffsetOutOfRange, TopicExists, UsageError
+from mlstream.errors import BrokerRefused, ConfigError, OffsetOutOfRange, TopicExists, UnknownTopic, UsageError
 
 _FOREVER = "9223372036854775807"
 
@@ -75,6 +75,15 @@ def delete_topic(client: Client, name: str, *, missing_ok: bool = False) -> None
         UnknownTopic: there is none.
     """
     client.run(f"topic {name}", _delete, client, name, missing_ok)
+
+
+def delete_topic_by_id(client: Client, name: str, topic_id: str) -> bool:
+    """Delete a topic if it still is the one with that id; False when it is gone, or was deleted and made again.
+
+    The broker is told the id, not the name: a topic that is made again just now is not touched. (A broker before
+    Kafka 2.8 takes names only.)
+    """
+    return client.run(f"topic {name}", _delete_by_id, client, name, topic_id)
 
 
 def topic_config(client: Client, name: str) -> dict[str, str]:
@@ -222,6 +231,37 @@ async def _delete(client: Client, name: str, missing_ok: bool) -> None:
     elif failure is not None:
         raise failure
     await _agreed(client, name, lambda entry: entry is None)
+
+
+async def _delete_by_id(client: Client, name: str, topic_id: str) -> bool:
+    try:
+        state = await client.refreshed(name)
+    except UnknownTopic:
+        return False
+    if state.info.topic_id != topic_id or state.uuid is None:
+        return False
+    kind = DeleteTopicsRequest.DeleteTopicState
+    timeout_ms = int(client.timeout_s * 1000)
+    try:
+        response = await _at_controller(
+            client,
+            lambda: DeleteTopicsRequest(
+                topics=[kind(name=None, topic_id=state.uuid)], timeout_ms=timeout_ms, min_version=6
+            ),
+            lambda found: found.responses[0],
+        )
+    except errors.UnsupportedVersionError:
+        await _delete(client, name, missing_ok=True)
+        return True
+    except errors.UnknownTopicIdError:  # deleted since
+        return False
+    result = response.responses[0]
+    failure = error_of(result.error_code, result.error_message)
+    client.forget(name)
+    if failure is not None:
+        raise failure
+    await _agreed(client, name, lambda entry: entry is None or entry.topic_id != state.uuid)
+    return True
 
 
 async def _at_controller(client: Client, make: Callable[[], Any], result: Callable[[Any], Any]) -> Any:

@@ -33,7 +33,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "train",
         "Fit the versions that have a train step, on a frozen snapshot.",
     ),
-    "run": ("mlstream.cli.run", "run", "Run every version over a snapshot; `run ls`, `run show`."),
+    "run": ("mlstream.cli.runs.group", "run", "Run every version over a snapshot; look at runs, remove them."),
     "compare": ("mlstream.cli.compare", "compare", "Compare the versions of a run and record it in MLflow."),
     "ui": ("mlstream.cli.ui", "ui", "Open the MLflow UI on the recorded comparisons."),
     "config": ("mlstream.cli.config", "config", "Check an experiment file; print its JSON Schema."),

@@ -87,9 +87,13 @@ class Attempt:
         self._rows = source.stream(plan.config.input.topic).rows
         self._heard: dict[str, dict[int, Report]] = {}
 
-    def begin(self, computed: Mapping[str, VersionOutcome]) -> Run:
-        """Step 4: a record, and the topics of the versions that are not `computed` yet."""
-        record = self._record(computed)
+    def begin(self, computed: Mapping[str, VersionOutcome], *, repeats: str | None = None) -> Run:
+        """Step 4: a record, and the topics of the versions that are not `computed` yet.
+
+        Args:
+            repeats: the id of the run whose baseline is computed again.
+        """
+        record = replace(self._record(computed), repeats=repeats)
         write_record(self._home, record.to_dict())
         needed = max(part.partition for part in self._source.stream(self._config.input.topic).partitions) + 1
         topics = {name: topic for name, topic in self._topics.items() if name not in computed}
@@ -164,6 +168,7 @@ class Attempt:
             hardware=hardware(),
             git=git_state(self._config.root),
             home=self._home,
+            cluster_id=self._client.cluster_id,
         )
 
     def _threads(self, versions: int) -> int:

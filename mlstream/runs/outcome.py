@@ -147,6 +147,63 @@ class VersionOutcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Difference:
+    """Where the predictions of two computations of a version differ first.
+
+    Attributes:
+        run_id: of the second computation.
+        partition, offset: of the record.
+        column: of the predictions.
+        first, second: what they are.
+    """
+
+    run_id: str
+    partition: int
+    offset: int
+    column: str
+    first: Any
+    second: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """What came of computing the baseline again: what differs although nothing was changed, the floor of comparisons.
+
+    Attributes:
+        version: the baseline.
+        run_ids: the runs that computed it again.
+        rows: records of each.
+        differing: of these, the ones whose predictions differ in any bit in any of the runs, at most.
+        largest: the largest difference of a number among the predictions.
+        difference: the first one; None when all are equal bit by bit.
+    """
+
+    version: str
+    run_ids: tuple[str, ...]
+    rows: int
+    differing: int
+    largest: float
+    difference: Difference | None
+
+    @property
+    def equal(self) -> bool:
+        """Whether every computation gave the same bits."""
+        return self.difference is None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it stands in a run's record."""
+        return {**asdict(self), "equal": self.equal}
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> Repeat:
+        """The outcome that `to_dict` was called on."""
+        values = {known.name: found[known.name] for known in fields(cls)}
+        values["run_ids"] = tuple(values["run_ids"])
+        values["difference"] = None if values["difference"] is None else Difference(**values["difference"])
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
 class Input:
     """What a run scored.
 

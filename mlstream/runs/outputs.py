@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from mlstream.broker.admin import KEEP_EVERYTHING, create_topic, delete_topic
+from mlstream.broker.admin import KEEP_EVERYTHING, create_topic, delete_topic_by_id
 from mlstream.broker.client import Client
 from mlstream.broker.settling import settled_bounds
 from mlstream.errors import BrokerError, RunError, UnknownTopic
@@ -47,7 +47,7 @@ def clear_leftovers(client: Client, home: Home, earlier: Sequence[Run]) -> None:
             continue
         for found in left.values():
             if found.topic is not None and found.topic_id:
-                delete_own_topic(client, found.topic, found.topic_id)
+                delete_topic_by_id(client, found.topic, found.topic_id)
         gone = {**run.versions, **{name: replace(found, topic=None) for name, found in left.items()}}
         write_record(home, replace(run, versions=gone).to_dict())
 
@@ -65,13 +65,6 @@ def still_there(client: Client, run: Run) -> bool:
         except UnknownTopic:
             return False
     return True
-
-
-def delete_own_topic(client: Client, topic: str, topic_id: str) -> None:
-    """Delete a topic if it still is the one with that id."""
-    with suppress(UnknownTopic):
-        if client.topic(topic).topic_id == topic_id:
-            delete_topic(client, topic, missing_ok=True)
 
 
 def make_topics(client: Client, topics: Mapping[str, str], *, like: str, at_least: int) -> dict[str, str]:
@@ -144,7 +137,7 @@ def check_output(output: View, view: View, *, topic: str, source: str) -> None:
 def drop_topic(client: Client, topic: str, topic_id: str) -> bool:
     """Delete the topic of a version that failed: half of its predictions serve nobody. False when it could not be."""
     try:
-        delete_own_topic(client, topic, topic_id)
+        delete_topic_by_id(client, topic, topic_id)
     except BrokerError:
         return False
     return True

@@ -1,19 +1,25 @@
-"""Run records on the disk: JSON objects, written whole and atomically, found by id. Knows not what is in them."""
+"""Run records on the disk: JSON objects, written whole and atomically, found by id, locked. Knows not what they say."""
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from mlstream.errors import RunError, UnknownRun
 from mlstream.home import Home
-from mlstream.snapshots.remote_home import refresh, send
+from mlstream.snapshots.remote_home import refresh, remove, send
 from mlstream.versions.files import write_atomically
 
 _ID = re.compile(r"[0-9a-f]{64}")
 _BEGINNING = re.compile(r"[0-9a-f]{4,64}")
+_GLANCE_S = 0.5  # `is_computed` holds the lock for a moment
 
 
 def record_path(home: Home, run_id: str) -> Path:
@@ -70,6 +76,62 @@ def read_records(home: Home) -> list[dict[str, Any]]:
     paths = home.runs.glob("*.json") if home.runs.is_dir() else ()
     records = [read_record(home, path.stem) for path in paths if _ID.fullmatch(path.stem)]
     return sorted(records, key=lambda record: (record["started_at"], record["id"]), reverse=True)
+
+
+def remove_record(home: Home, run_id: str) -> None:
+    """Remove the record of a run, and the logs beside it.
+
+    Raises:
+        RunError: the home cannot be written.
+    """
+    path = record_path(home, run_id)
+    try:
+        shutil.rmtree(home.runs / run_id, ignore_errors=True)
+        remove(home, path)
+        path.unlink(missing_ok=True)
+    except OSError as exc:
+        raise RunError(f"{path}: the run's record cannot be removed: {exc}", hint="check the rights on it") from exc
+
+
+@contextmanager
+def alone(home: Home, key: str, *, what: str = "the same run") -> Iterator[None]:
+    """Hold a run's key, so that no other process computes the same run, removes it or takes its topics for leftovers.
+
+    Raises:
+        RunError: another process holds it.
+    """
+    home.runs.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(_lock_path(home, key), timeout=_GLANCE_S)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise RunError(
+            f"{what} is being computed by another process", hint="wait for it: `mlstream run ls` shows it"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_computed(home: Home, key: str) -> bool:
+    """Whether a process of this machine computes the run with that key at this moment."""
+    path = _lock_path(home, key)
+    if not path.exists():
+        return False
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        return True
+    except OSError:  # a home that this process may not write
+        return False
+    lock.release()
+    return False
+
+
+def _lock_path(home: Home, key: str) -> Path:
+    return home.runs / f".{key[:16]}.lock"
 
 
 def find_id(home: Home, beginning: str) -> str:

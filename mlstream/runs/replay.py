@@ -11,28 +11,20 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from mlstream.broker.client import Client
 from mlstream.broker.connection import Connection, find_connection
-from mlstream.config import ExperimentConfig, load_config
-from mlstream.errors import RunError, UsageError
-from mlstream.home import Home, find_home
+from mlstream.config import ExperimentConfig
+from mlstream.errors import UsageError
+from mlstream.home import Home
 from mlstream.runs.attempt import Attempt, Listener, Progress
-from mlstream.runs.outcome import VersionOutcome
 from mlstream.runs.outputs import clear_leftovers, free_attempt, still_there
-from mlstream.runs.plan import Plan, chosen_versions, make_plan
-from mlstream.runs.record import read_records
+from mlstream.runs.prepare import prepare, what_is_known
+from mlstream.runs.record import alone
 from mlstream.runs.run import Run
-from mlstream.snapshots.snapshot import Snapshot, open_snapshot
-from mlstream.snapshots.store import Store
-from mlstream.versions import resolve_version
+from mlstream.snapshots.snapshot import Snapshot
 
 
 def run(
@@ -72,80 +64,45 @@ def run(
         RunError: the same run is being computed by another process.
         BrokerError: the cluster cannot be used.
     """
-    # 1. find everything
-    home = home if isinstance(home, Home) else find_home(home)
-    config = config if isinstance(config, ExperimentConfig) else load_config(config)
+    # 1. find everything; 2. decode the input
     tell = progress if progress is not None else _tell_nobody
-    source = snapshot if isinstance(snapshot, Snapshot) else open_snapshot(snapshot, home=home)
-    found = [resolve_version(config, name) for name in chosen_versions(config, versions)]
-    source.stream(config.input.topic)
-    # 2. decode the input
-    began = time.monotonic()
-    tell(Progress("decoding", total=source.stream(config.input.topic).rows))
-    view = source.view(config.input.topic, config.input.decode)
-    plan = make_plan(
+    found = prepare(
         config,
-        found,
-        snapshot_id=source.id,
-        view_digest=view.digest,
-        schema=dict(view.columns),
+        snapshot=snapshot,
+        versions=versions,
+        home=home,
+        on_decoding=lambda rows: tell(Progress("decoding", total=rows)),
     )
-    decode_seconds = time.monotonic() - began
-    with _alone(home, plan.key), source.store.in_use(source.id, f"a run of {config.experiment}"):
+    with (
+        alone(found.home, found.plan.key),
+        found.source.store.in_use(found.source.id, f"a run of {found.config.experiment}"),
+    ):
         # 3. the same run is not computed twice
-        records = [Run.from_dict(record, home=home) for record in read_records(home)]
-        earlier = [found for found in records if found.key == plan.key]
-        done = next((run for run in earlier if run.status == "complete"), None)
+        known = what_is_known(found)
+        done = known.done
         if done is not None and not force:
             tell(Progress("reused", total=done.input.rows, rows=done.input.rows, state="done", run_id=done.id))
             return done
-        given = connection if connection is not None else find_connection(home, settings=config.connection)
-        _check_portable(given)
+        given = connection if connection is not None else find_connection(found.home, settings=found.config.connection)
+        check_portable(given)
         with Client(given) as client:
             # 4. go on with an attempt that was cut off
-            cut_off = None
-            if not force:
-                cut_off = next(
-                    (run for run in earlier if run.status == "incomplete" and still_there(client, run)), None
-                )
-            clear_leftovers(client, home, [run for run in earlier if run is not cut_off])
-            attempt = free_attempt(client, plan, earlier) if cut_off is None else cut_off.attempt
-            now = Attempt(client, home, plan, attempt, source, view, tell, workers)
+            cut_off = None if force else resumable(client, known.earlier)
+            everything = (*known.earlier, *known.repeats)
+            clear_leftovers(client, found.home, [run for run in everything if run is not cut_off])
+            attempt = free_attempt(client, found.plan, everything) if cut_off is None else cut_off.attempt
+            now = Attempt(client, found.home, found.plan, attempt, found.source, found.view, tell, workers)
             if cut_off is not None:
-                return now.run(cut_off, decode_seconds)
-            return now.run(now.begin({} if force else _computed(records, plan)), decode_seconds)
+                return now.run(cut_off, found.decode_seconds)
+            return now.run(now.begin({} if force else known.computed), found.decode_seconds)
 
 
-def _computed(records: Sequence[Run], plan: Plan) -> dict[str, VersionOutcome]:
-    """Versions of the plan that earlier runs have computed, whose frozen predictions are still there."""
-    found: dict[str, VersionOutcome] = {}
-    for run in records:
-        for name, outcome in run.versions.items():
-            if name in found or outcome.status != "complete" or plan.version_keys.get(name) != outcome.key:
-                continue
-            if outcome.output_id is not None and Store(run.home).manifest(outcome.output_id).exists():
-                found[name] = replace(outcome, reused=outcome.reused if outcome.reused is not None else run.id)
-    return found
+def resumable(client: Client, earlier: Sequence[Run]) -> Run | None:
+    """The newest of these attempts that was cut off and can go on."""
+    return next((run for run in earlier if run.status == "incomplete" and still_there(client, run)), None)
 
 
-@contextmanager
-def _alone(home: Home, key: str) -> Iterator[None]:
-    """Hold the key, so that no other process computes the same run or takes its topics for leftovers."""
-    home.runs.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(home.runs / f".{key[:16]}.lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise RunError(
-            "the same run is being computed by another process", hint="wait for it: `mlstream run ls` shows it"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _check_portable(connection: Connection) -> None:
+def check_portable(connection: Connection) -> None:
     """Refuse settings that are objects of this process: the versions' processes connect by themselves."""
     for name, value in connection.settings.items():
         if not (value is None or isinstance(value, str | int | float)):

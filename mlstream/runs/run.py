@@ -18,7 +18,7 @@ from mlstream.errors import RunError, RunIncomplete, UnknownRun, UnknownVersion
 from mlstream.home import Home, find_home
 from mlstream.runs.layout import as_predictions, decode_lists, decoder
 from mlstream.runs.machine import GitState
-from mlstream.runs.outcome import Input, VersionOutcome
+from mlstream.runs.outcome import Input, Repeat, VersionOutcome
 from mlstream.runs.record import find_id, log_path, read_record, read_records, record_path
 from mlstream.snapshots.snapshot import Snapshot, open_snapshot
 
@@ -46,6 +46,9 @@ class Run:
         hardware: processor, cores, memory, platform.
         git: the project's commit; None outside a repository.
         home: where the record and the snapshots are.
+        cluster_id: of the cluster with its topics; None in records from before it was noted.
+        repeat: what came of computing the baseline again; None when that was not asked for.
+        repeats: the id of the run whose baseline this one computes again; None for all others.
     """
 
     id: str
@@ -65,6 +68,9 @@ class Run:
     hardware: Mapping[str, Any] = field(repr=False)
     git: GitState | None = field(repr=False)
     home: Home = field(repr=False)
+    cluster_id: str | None = field(default=None, repr=False)
+    repeat: Repeat | None = field(default=None, repr=False)
+    repeats: str | None = None
 
     @property
     def experiment(self) -> str:
@@ -175,6 +181,9 @@ class Run:
             "environment": dict(self.environment),
             "hardware": dict(self.hardware),
             "git": None if self.git is None else asdict(self.git),
+            "cluster_id": self.cluster_id,
+            "repeat": None if self.repeat is None else self.repeat.to_dict(),
+            "repeats": self.repeats,
         }
 
     @classmethod
@@ -216,6 +225,9 @@ class Run:
                 hardware=found["hardware"],
                 git=None if found["git"] is None else GitState(**found["git"]),
                 home=home,
+                cluster_id=found.get("cluster_id"),
+                repeat=None if found.get("repeat") is None else Repeat.from_dict(found["repeat"]),
+                repeats=found.get("repeats"),
             )
         except (KeyError, TypeError, ValueError) as exc:
             raise RunError(
@@ -229,7 +241,7 @@ def config_values(config: ExperimentConfig) -> dict[str, Any]:
 
 
 def open_run(run_id: str | None = None, *, home: Home | str | Path | None = None) -> Run:
-    """The run with that id, or beginning of an id (4 digits or more); the newest when None.
+    """The run with that id, or beginning of an id (4 digits or more); the newest when None, that repeats no other.
 
     Args:
         home: where runs are kept; found as `find_home` says when None.
@@ -241,20 +253,25 @@ def open_run(run_id: str | None = None, *, home: Home | str | Path | None = None
     home = home if isinstance(home, Home) else find_home(home)
     if run_id is not None:
         return Run.from_dict(read_record(home, find_id(home, run_id)), home=home)
-    records = read_records(home)
-    if not records:
+    newest = next((found for found in read_records(home) if found.get("repeats") is None), None)
+    if newest is None:
         raise UnknownRun(f"no runs in {home.runs}", hint="make one: mlstream run CONFIG --snapshot NAME")
-    return Run.from_dict(records[0], home=home)
+    return Run.from_dict(newest, home=home)
 
 
-def list_runs(home: Home | str | Path | None = None) -> list[Run]:
+def list_runs(home: Home | str | Path | None = None, *, repeats: bool = False) -> list[Run]:
     """All runs, the newest first.
+
+    Args:
+        repeats: also those that computed another's baseline again.
 
     Raises:
         RunError: a record is damaged.
     """
     home = home if isinstance(home, Home) else find_home(home)
-    return [Run.from_dict(record, home=home) for record in read_records(home)]
+    return [
+        Run.from_dict(record, home=home) for record in read_records(home) if repeats or record.get("repeats") is None
+    ]
 
 
 def _short(found: VersionOutcome) -> str:

@@ -350,3 +350,13 @@ def send(home: Home, path: Path) -> None:
     """
     if home.url is not None:
         Mirror(home).send([path])
+
+
+def remove(home: Home, path: Path) -> None:
+    """Remove a document from a home's URL, before it is removed here; nothing where the home is a folder.
+
+    Raises:
+        StoreError: the store cannot be used.
+    """
+    if home.url is not None:
+        Mirror(home).remove(path)

@@ -80,7 +80,7 @@ def test_run_ls_and_show(cli: Cli, shop: Shop) -> None:
     assert [row[3:5] for row in rows[1:]] == [["partial", "1/2"], ["complete", str(ROWS)]]
     assert rows[2][0] == record["id"][:12]
     assert narrow(listed.stdout)
-    assert [found["id"] for found in cli("run", "ls", "--json").json][1] == record["id"]
+    assert [found["id"] for found in cli("run", "ls", "--json").json["runs"]][1] == record["id"]
     shown = cli("run", "show", record["id"][:8])
     assert shown.exit_code == 0
     assert f"run         {record['id']}" in shown.stdout

@@ -10,11 +10,12 @@ import polars as pl
 import pytest
 
 from mlstream import Connection, open_snapshot, publish
+from mlstream.broker.admin import delete_topic_by_id
 from mlstream.broker.client import Client
 from mlstream.broker.connection import Connection as BrokerConnection
 from mlstream.config import DecodeConfig
 from mlstream.errors import RunError, UsageError
-from mlstream.runs.outputs import delete_own_topic, freeze_output
+from mlstream.runs.outputs import freeze_output
 from mlstream.runs.replay import run
 from tests.runs.conftest import Shop
 from tests.runs.readers import topics
@@ -66,11 +67,11 @@ def test_a_prediction_in_another_partition_is_noticed(shop: Shop, client: Client
 
 def test_a_topic_that_was_made_again_is_not_ours_to_delete(client: Client, broker: Connection, topic: str) -> None:
     publish(topic, pl.DataFrame({"value": ["theirs"]}), partitions=1, connection=broker)
-    delete_own_topic(client, topic, "another-topic-s-id")
+    delete_topic_by_id(client, topic, "another-topic-s-id")
     assert topic in topics(broker)
-    delete_own_topic(client, topic, client.topic(topic).topic_id)
+    delete_topic_by_id(client, topic, client.topic(topic).topic_id)
     assert topic not in topics(broker)
-    delete_own_topic(client, topic, "gone")
+    delete_topic_by_id(client, topic, "gone")
 
 
 def test_a_setting_that_no_other_process_can_have_is_refused(shop: Shop, broker: Connection) -> None:

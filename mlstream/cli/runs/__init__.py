@@ -1,0 +1,1 @@
+"""`mlstream run`: one module a command."""

@@ -232,3 +232,12 @@ def test_the_command_shows_records_in_80_columns(bare_cli: Call, home: Home) -> 
     assert found["records"][2]["old"]["value"] == {"base64": "/wA="}
     none = bare_cli("snapshot", "diff", "a", "b", "--limit", "0")
     assert "  and 4 more records (--limit shows more)" in none.stdout.splitlines()
+
+
+def test_long_values_are_shown_where_they_begin_to_differ(bare_cli: Call, home: Home) -> None:
+    for name, last in (("a", b"old"), ("b", b"new")):
+        make_snapshot(home, name, {"t": {0: columns(values([b"0123456789" * 100 + last + b"x" * 500]))}})
+    lines = bare_cli("snapshot", "diff", "a", "b").stdout.splitlines()
+    for sign, end in (("-", "old"), ("+", "new")):
+        shown = f"    {sign} value  …890123456789{end}"
+        assert shown + "x" * (79 - len(shown)) + "…" in lines

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     )
 
 _SIGNS = {"added": "+", "removed": "-", "changed": "~", "same": "="}
+_BEFORE = 12  # signs of a long value that are shown before the place where two begin to differ
 _COUNTS = {
     "same": "same",
     "changed": "changed",
@@ -102,8 +103,17 @@ def _print_record(session: Session, found: RecordChange) -> None:
         return
     _line(session, f"~ {place}")
     for name in found.fields:
-        _line(session, f"    - {name}  {_field(found.old, name)}")
-        _line(session, f"    + {name}  {_field(found.new, name)}")
+        _print_change(session, name, _field(found.old, name), _field(found.new, name))
+
+
+def _print_change(session: Session, name: str, old: str, new: str) -> None:
+    """Two values, from shortly before the place where they begin to differ when that is far in."""
+    room = session.out.width - len(name) - 8
+    alike = next((n for n, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
+    if alike > room // 2 and max(len(old), len(new)) > room:
+        old, new = (f"…{text[alike - _BEFORE :]}" for text in (old, new))
+    _line(session, f"    - {name}  {old}")
+    _line(session, f"    + {name}  {new}")
 
 
 def _record_text(record: Record) -> str:
@@ -157,8 +167,7 @@ def _print_row(session: Session, found: RowChange, key: Sequence[str]) -> None:
         return
     _line(session, f"~ {_values(there, key)}")
     for name in found.columns:
-        _line(session, f"    - {_plain(name)}  {_value_text(found.old[name])}")
-        _line(session, f"    + {_plain(name)}  {_value_text(found.new[name])}")
+        _print_change(session, _plain(name), _value_text(found.old[name]), _value_text(found.new[name]))
 
 
 def _values(row: Mapping[str, Any], names: Sequence[str]) -> str:
@@ -197,13 +206,13 @@ def _text(value: bytes | None) -> str:
     try:
         text = value.decode()
     except UnicodeDecodeError:
-        return f"0x{value[:64].hex()}"
+        return f"0x{value.hex()}"
     return _plain(text) if text else "(empty)"
 
 
 def _plain(text: str) -> str:
     """Text that cannot do anything to a terminal, nor break a line."""
-    return "".join(sign if sign.isprintable() else f"\\x{ord(sign):02x}" for sign in text[:400])
+    return "".join(sign if sign.isprintable() else f"\\x{ord(sign):02x}" for sign in text)
 
 
 def difference_json(found: Difference, old: str, new: str) -> dict[str, Any]:

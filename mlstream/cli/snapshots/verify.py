@@ -97,6 +97,7 @@ def _check(session: Session, store: Store, names: Sequence[str], *, deep: bool) 
             with suppress(MlstreamError):  # a name that is damaged is told of apart
                 if (snapshot_id := store.id_of(name)) in wanted:
                     wanted[snapshot_id] = name
+        wanted = dict(sorted(wanted.items(), key=lambda found: found[1]))
     seen, checked = Seen(), []
     hidden = not sys.stderr.isatty()
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), DownloadColumn(), TransferSpeedColumn())
@@ -122,10 +123,10 @@ def _unexplained(found: Verified) -> int:
 
 def _print(session: Session, name: str, found: Verified) -> None:
     held = [f"{counted(found.objects, 'object')}, {size_text(found.size_bytes)}"]
-    held.append(f"{counted(found.rows, 'row')}{' recomputed' if found.deep else ''}")
-    held += [counted(count, what) for count, what in ((found.files, "file"), (found.tables, "table")) if count]
+    parts = ((found.rows, "row"), (found.tables, "table"), (found.files, "file"))
+    held += [counted(count, what) for count, what in parts if count]
     state = "ok" if found.ok else "damaged"
-    hint = "" if found.deep else " (--deep recomputes every row)"
+    hint = "; every row recomputed" if found.deep else " (--deep recomputes every row)"
     session.out.print(f"{state}: {name}: {'; '.join(held)}{hint}", soft_wrap=True, markup=False)
     _print_findings(session, found.findings)
     _print_gaps(session, found)

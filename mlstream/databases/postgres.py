@@ -92,9 +92,8 @@ class PostgresDatabase:
 
     def __enter__(self) -> PostgresDatabase:
         with ExitStack() as resources:
-            self._folder = Path(
-                resources.enter_context(tempfile.TemporaryDirectory(prefix="mlstream-tables-", dir=self._parent))
-            )
+            made = tempfile.TemporaryDirectory(prefix="mlstream-tables-", dir=self._parent, ignore_cleanup_errors=True)
+            self._folder = Path(resources.enter_context(made))
             try:
                 connection = dbapi.connect(self._address.url, autocommit=True)
             except adbc_driver_manager.Error as exc:

@@ -26,7 +26,7 @@ def spool(folder: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) ->
                 rows += batch.num_rows
     except OSError as exc:
         raise StoreError(
-            f"{folder}: rows of a table cannot wait there: {exc.strerror}",
+            f"{folder}: rows of a table cannot wait there: {exc.strerror or exc}",
             hint="free some space, or name another folder with TMPDIR",
         ) from exc
     return path, rows

@@ -67,7 +67,8 @@ class SqliteDatabase:
 
     def __enter__(self) -> SqliteDatabase:
         with ExitStack() as resources, self._converted("copying it"):
-            folder = resources.enter_context(tempfile.TemporaryDirectory(prefix="mlstream-tables-", dir=self._parent))
+            made = tempfile.TemporaryDirectory(prefix="mlstream-tables-", dir=self._parent, ignore_cleanup_errors=True)
+            folder = resources.enter_context(made)
             file = Path(folder) / "copy.db"
             self._mark = self._backup(file)
             copy = resources.enter_context(closing(_connect(file, "ro")))

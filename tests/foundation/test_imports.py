@@ -30,6 +30,7 @@ LAYERS = {
     "streams": 3,
     "snapshots": 4,
     "versions": 5,
+    "host": 5,
     "runs": 6,
     "comparison": 7,
     "reporting": 8,

@@ -1,0 +1,137 @@
+"""The model's process: load the version, answer what is asked, until the worker is gone. Decides nothing.
+
+    asked                                                           answered
+    {"do": "load"}        the spec in `spec`                        {"kind": "loaded", "classes": …}
+    {"do": "predict"}     columns in the payload                    {"kind": "answer", "seconds": …} and the predictions
+    {"do": "rows"}        `file`, `start`, `rows` of a view         the same
+    {"do": "finish"}                                                {"kind": "finished"}
+
+Whatever goes wrong is answered with {"kind": "failed", "error": …, "message": …, "hint": …}. Standard output and error
+are the version's log; what the model prints there is no message. Standard input is empty.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import io
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, NoReturn
+
+import numpy as np
+import polars as pl
+
+from mlstream.errors import MlstreamError
+from mlstream.host.log import log_exception
+from mlstream.host.messages import enlarge, receive, send
+from mlstream.host.spec import HostSpec
+from mlstream.host.view_rows import ViewRows
+from mlstream.versions.importing import Account
+from mlstream.versions.predictor import Predictor, Record
+
+
+def main(descriptors: Sequence[int]) -> NoReturn:
+    """Serve on the descriptors for requests, replies, the lifeline and stacks, then end the process."""
+    requests, replies, lifeline, stacks = descriptors
+    del sys.argv[1:]  # the model's
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)  # processes that the model starts must not hold them open
+    _end_with_worker(lifeline)
+    if sys.platform != "win32":
+        faulthandler.register(signal.SIGUSR1, file=stacks, all_threads=False)  # where it is when it hangs
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # the log of a process that crashes ends where it crashed
+    enlarge(replies)
+    serving = _Serving()
+    with suppress(BrokenPipeError):  # the worker is gone, and the lifeline tells so too
+        while (message := receive(requests)) is not None:
+            header, payload = message
+            try:
+                answer, columns = serving.answer(header, payload)
+            except BaseException as exc:  # what a model may raise has no bounds
+                answer, columns = _failure(exc), b""
+            send(replies, answer, columns)
+            if answer["kind"] == "finished":
+                break
+    with suppress(OSError, ValueError):  # the model closed them
+        sys.stdout.flush()
+        sys.stderr.flush()
+    # A thread that the model left running, or a crash while it is torn down, is no matter any more.
+    os._exit(0)
+
+
+class _Serving:
+    """A version, once it is loaded."""
+
+    def __init__(self) -> None:
+        self._spec: HostSpec | None = None
+        self._loaded: tuple[Predictor, Account] | None = None
+        self._rows = ViewRows()
+
+    def answer(self, asked: dict[str, Any], payload: bytearray) -> tuple[dict[str, Any], bytes]:
+        """The reply and its payload."""
+        what = asked["do"]
+        if what == "load":
+            self._spec = HostSpec.from_json(asked["spec"])
+            seed_all(self._spec.seed)
+            self._loaded = self._spec.load.load()
+            classes = self._loaded[0].classes
+            return {"kind": "loaded", "classes": None if classes is None else list(classes)}, b""
+        if self._spec is None or self._loaded is None:
+            raise RuntimeError(f"asked to {what} before a version was loaded")
+        if what == "finish":
+            self._spec.load.check(self._loaded[1])
+            return {"kind": "finished"}, b""
+        if what == "rows":
+            frame = self._rows.read(asked["file"], asked["start"], asked["rows"])
+            frame = frame.drop(self._spec.leave_out)
+        else:
+            frame = pl.read_ipc_stream(io.BytesIO(payload))
+        place = asked["first"]
+        first = None if place is None else Record(*place)
+        began = time.perf_counter()
+        predictions = self._loaded[0].predict(frame, first=first)
+        seconds = time.perf_counter() - began
+        columns = io.BytesIO()
+        predictions.write_ipc_stream(columns)
+        return {"kind": "answer", "seconds": seconds}, columns.getvalue()
+
+
+def seed_all(seed: int) -> None:
+    """Seed what models use that take no generator of their own."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+
+
+def _failure(exc: BaseException) -> dict[str, Any]:
+    with suppress(OSError, ValueError):
+        log_exception(exc)
+    if isinstance(exc, MlstreamError):
+        return {"kind": "failed", "error": type(exc).__name__, "message": exc.message, "hint": exc.hint}
+    return {"kind": "failed", "error": None, "message": f"{type(exc).__name__}: {exc}", "hint": None}
+
+
+def _end_with_worker(lifeline: int) -> None:
+    """End this process, and those that the model started, when the worker lets go of the other end of a pipe."""
+    if sys.platform == "linux":
+        import fcntl
+
+        # The kernel does it, so that code which never lets another thread run cannot outlive its worker.
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
+        fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+    # And where it does not, or the worker was gone before:
+    threading.Thread(target=_wait_for_end, args=(lifeline,), name="mlstream-lifeline", daemon=True).start()
+
+
+def _wait_for_end(lifeline: int) -> None:
+    with suppress(OSError):
+        while os.read(lifeline, 1024):
+            pass
+    os.killpg(os.getpgrp(), signal.SIGKILL)

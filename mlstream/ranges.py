@@ -15,6 +15,7 @@ from mlstream.errors import UsageError
 _DURATION = re.compile(r"(?P<n>\d+(?:\.\d+)?)(?P<unit>ms|s|m|h|d|w)")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _RATE = re.compile(r"(?P<n>\d+(?:\.\d+)?) ?(?P<unit>[kmg]i?b|b)/s", re.IGNORECASE)
+_SIZE = re.compile(r"(?P<n>\d+(?:\.\d+)?) ?(?P<unit>[kmg]i?b|b)", re.IGNORECASE)
 _UNIT_BYTES = {"b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
 _TOPIC = re.compile(
     r"(?P<topic>[a-zA-Z0-9._-]{1,249})(?:\[(?P<partitions>[0-9,\- ]+)\])?(?:@(?P<start>.*?)\.\.(?P<stop>.*))?"
@@ -104,6 +105,19 @@ def parse_rate(text: str) -> float:
     found = 0.0 if match is None else float(match["n"]) * _UNIT_BYTES[match["unit"].lower()]
     if found <= 0:
         raise UsageError(f"{text!r} is not a rate", hint="write a number, a unit and /s: 50MB/s, 800kB/s, 16MiB/s")
+    return found
+
+
+def parse_size(text: str) -> int:
+    """`500MB`, `2GB`, `1.5GiB` → bytes.
+
+    Raises:
+        UsageError: when it is not a number and a unit of bytes, or not a byte at least.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    found = 0 if match is None else int(float(match["n"]) * _UNIT_BYTES[match["unit"].lower()])
+    if found < 1:
+        raise UsageError(f"{text!r} is not a size", hint="write a number and a unit: 500MB, 2GB, 1.5GiB")
     return found
 
 

@@ -14,7 +14,7 @@ from mlstream.config.section import Section
 from mlstream.config.snapshot import SnapshotConfig
 from mlstream.errors import MlstreamError
 from mlstream.naming import check_name
-from mlstream.ranges import parse_duration_s
+from mlstream.ranges import parse_duration_s, parse_size
 
 Task = Literal["binary", "multiclass", "regression"]
 Scalar = str | int | float | bool | None
@@ -43,7 +43,16 @@ def _duration(value: object) -> str:
     return str(value)
 
 
+def _size(value: object) -> str:
+    try:
+        parse_size(str(value))
+    except MlstreamError as exc:
+        raise ValueError(str(exc)) from exc
+    return str(value)
+
+
 Duration = Annotated[str, BeforeValidator(_duration)]
+Size = Annotated[str, BeforeValidator(_size)]
 
 
 class InputConfig(Section):
@@ -94,6 +103,14 @@ class VersionConfig(Section):
     files: list[str] = Field(default_factory=list, description="data files that the code reads; part of its digest")
     train: str | None = Field(None, description="path.py:function that `mlstream train` calls to make the model's file")
     trust: bool = Field(False, description="allow loading by pickle; only for files that you made yourself")
+    memory: Size | None = Field(
+        None,
+        description="the most memory that its process, with those that it starts, may use, for example 2GB; "
+        "above it, it is ended and the version fails",
+    )
+    timeout_s: Annotated[float, Field(gt=0)] = Field(
+        600.0, description="the longest that it may take for a batch; after it, it is ended and the version fails"
+    )
 
 
 class BootstrapConfig(Section):

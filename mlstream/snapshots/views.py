@@ -76,15 +76,19 @@ class View:
         if number not in self.rows:
             raise UnknownPartition(f"{self.topic}: the snapshot holds no partition {number}", partition=number)
         try:
-            table = pa.ipc.open_file(pa.memory_map(str(self._file(number)))).read_all()
+            table = pa.ipc.open_file(pa.memory_map(str(self.file(number)))).read_all()
         except (OSError, pa.ArrowInvalid) as exc:
-            raise store_error(self._file(number), exc) from exc
+            raise store_error(self.file(number), exc) from exc
         found = pl.from_arrow(table, rechunk=False)
         return found if isinstance(found, pl.DataFrame) else found.to_frame()
 
+    def file(self, number: int) -> Path:
+        """The file of one partition, for a process that maps it itself."""
+        return self.folder / f"{number}.arrow"
+
     def frame(self) -> pl.LazyFrame:
         """All rows in order of partition and offset."""
-        return pl.concat([pl.scan_ipc(self._file(number)) for number in self.rows])
+        return pl.concat([pl.scan_ipc(self.file(number)) for number in self.rows])
 
     def dead_letters(self) -> pl.LazyFrame:
         """The records that were left out: `partition`, `offset`, `timestamp`, `key`, `value` and the `reason`.
@@ -98,9 +102,6 @@ class View:
                 f"the view of {self.topic} leaves no records out", hint="decode with `on_error: dead-letter`"
             )
         return pl.scan_ipc(path)
-
-    def _file(self, number: int) -> Path:
-        return self.folder / f"{number}.arrow"
 
 
 def open_view(snapshot: Snapshot, topic: str, decode: DecodeConfig) -> View:

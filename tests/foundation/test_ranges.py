@@ -20,6 +20,7 @@ from mlstream.ranges import (
     parse_partitions,
     parse_position,
     parse_rate,
+    parse_size,
     parse_topic,
 )
 
@@ -116,3 +117,16 @@ def test_a_rate_is_a_number_of_bytes_a_second(text: str, bytes_s: float) -> None
 def test_what_is_no_rate_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(UsageError, match=r"is not a rate; write a number, a unit and /s: 50MB/s"):
         parse_rate(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "size_bytes"), [("500MB", 500_000_000), ("1.5GiB", 3 << 29), ("2 gb", 2_000_000_000), ("1B", 1)]
+)
+def test_a_size_is_a_number_of_bytes(text: str, size_bytes: int) -> None:
+    assert parse_size(text) == size_bytes
+
+
+@pytest.mark.parametrize("text", ["", "500", "0MB", "MB", "-1GB", "2GB/s", "2TB"])
+def test_what_is_no_size_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(UsageError, match=r"is not a size; write a number and a unit: 500MB, 2GB"):
+        parse_size(text)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _WINDOW_S = 10.0  # over which the rate is taken
 _PER_SECOND = 4  # times that the table is drawn
+_HEADERS = ("version", "state", "records", "/s", "batch ms", "record µs", "CPU s", "mem", "err", "left")
+_LEAST_NAME = 5
 _COLOURS = {"done": "green", "failed": "red", "loading": "dim", "decoding": "cyan", "freezing": "cyan"}
 
 
@@ -98,7 +100,10 @@ def _live(session: Session) -> Iterator[Callable[[Progress], None]]:
 
     rows: dict[str, Row] = {}
     with Live(
-        get_renderable=lambda: table_of(rows), console=session.err, refresh_per_second=_PER_SECOND, transient=True
+        get_renderable=lambda: table_of(rows, session.err.width),
+        console=session.err,
+        refresh_per_second=_PER_SECOND,
+        transient=True,
     ) as live:
 
         def listen(progress: Progress) -> None:
@@ -114,35 +119,36 @@ def _live(session: Session) -> Iterator[Callable[[Progress], None]]:
         yield listen
 
 
-def table_of(rows: Mapping[str, Row]) -> Table:
-    """The table that is shown while a run goes on, at 80 columns."""
+def table_of(rows: Mapping[str, Row], width: int) -> Table:
+    """The table that is shown while a run goes on. What does not fit is cut off the versions' names."""
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(
-        box=None,
-        pad_edge=False,
-        header_style="bold",
-        caption="model: p50/p95/p99 of the time for a batch and for a record" if rows else None,
-        caption_justify="left",
-    )
-    table.add_column("version", no_wrap=True, overflow="ellipsis", min_width=5)
-    table.add_column("state", no_wrap=True)
-    for name in ("records", "/s", "batch ms", "record µs", "CPU s", "mem", "err", "left"):
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column(_HEADERS[0], no_wrap=True)
+    table.add_column(_HEADERS[1], no_wrap=True)
+    for name in _HEADERS[2:]:
         table.add_column(name, justify="right", no_wrap=True)
-    for row in list(rows.values()):
-        state, progress = row.state, row.progress
-        colour = _COLOURS.get(state)
-        rate, left = row.rate, row.left_s
-        table.add_row(
-            _escaped(row.name),
-            state if colour is None else f"[{colour}]{state}[/]",
-            short(row.total if state == "decoding" else progress.rows),
-            "" if rate is None or state not in ("running", "freezing", "done") else short(rate),
-            *_used(progress.figures),
-            str(progress.errors) if progress.errors else "0" if progress.version is not None else "",
-            "" if left is None else clock(left),
-        )
+    lines = [_cells(row) for row in list(rows.values())]
+    others = sum(max(len(line[column]) for line in [_HEADERS, *lines]) for column in range(1, len(_HEADERS)))
+    longest = max(width - others - (len(_HEADERS) - 1), _LEAST_NAME)
+    for name, state, *figures in lines:
+        cut = name if len(name) <= longest else f"{name[: longest - 1]}…"
+        table.add_row(Text(cut), Text(state, style=_COLOURS.get(state, "")), *figures)
     return table
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    state, progress, rate, left = row.state, row.progress, row.rate, row.left_s
+    return (
+        row.name,
+        state,
+        short(row.total if state == "decoding" else progress.rows),
+        "" if rate is None else short(rate),
+        *_used(progress.figures),
+        "" if progress.version is None else str(progress.errors),
+        "" if left is None else clock(left),
+    )
 
 
 def _used(figures: Figures | None) -> tuple[str, str, str, str]:
@@ -203,9 +209,3 @@ def clock(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60}:{whole % 60:02}"
     return f"{whole // 3600}h{whole % 3600 // 60:02}"
-
-
-def _escaped(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

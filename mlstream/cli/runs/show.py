@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 import click
 
 from mlstream.cli.context import Session
+from mlstream.cli.runs.progress import brief
 from mlstream.cli.runs.screen import JSON, plain_table, print_outcomes, repeat_text, run_json
 
 if TYPE_CHECKING:
     from mlstream.runs.run import Run
 
-_PERCENTS = (50, 90, 95, 99, 99.9, 100)
+_PERCENTS = (50, 95, 99, 99.9, 100)
 _BARS = " ▁▂▃▄▅▆▇█"
-_BAR_COUNT = 16
+_BAR_COUNT = 12
 # What decides predictions most; --json has all.
 _PACKAGES = ("mlstream", "numpy", "polars", "pyarrow", "scikit-learn", "scipy", "kafka-python", "mlflow")
 
@@ -92,7 +93,8 @@ def _print_latency(session: Session, found: Run) -> None:
     """How long the model took for a batch, as a distribution, and for a record."""
     from mlstream.runs.latency import bars, percentiles_ms
 
-    table = plain_table("version", ">p50", ">p90", ">p95", ">p99", ">p99.9", ">most", "batches", ">record, µs")
+    table = plain_table("version", ">p50", ">p95", ">p99", ">p99.9", ">most", "batches", ">record µs")
+    table.padding = (0, 1, 0, 0)
     for outcome in found.versions.values():
         latency, of_record = outcome.latency, outcome.record_latency
         if latency is None or not latency.histogram:
@@ -102,14 +104,16 @@ def _print_latency(session: Session, found: Run) -> None:
         drawn = "".join(_BARS[-(-count * (len(_BARS) - 1) // most) if most else 0] for count in counts)
         table.add_row(
             outcome.name,
-            *(f"{value:.1f}" for value in percentiles_ms(latency, _PERCENTS)),
+            *(brief(value) for value in percentiles_ms(latency, _PERCENTS)),
             f"{drawn} {latency.batches:,}",
-            "–" if of_record is None else f"{of_record.p50_us:.2g} {of_record.p95_us:.2g} {of_record.p99_us:.2g}",
+            "–"
+            if of_record is None
+            else "/".join(brief(value) for value in (of_record.p50_us, of_record.p95_us, of_record.p99_us)),
         )
     if table.row_count:
         rows = found.settings["batch_rows"]
         session.out.print(
-            f"\nthe model's time, ms for a batch of {rows:,} (bars: from shortest to longest),\n"
-            "µs for a record (p50 p95 p99):"
+            f"\nthe model's time: ms for a batch of {rows:,} (bars: from shortest to longest),\n"
+            "µs for a record (p50/p95/p99)"
         )
         session.out.print(table)

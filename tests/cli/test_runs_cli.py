@@ -70,7 +70,7 @@ def test_dry_run_then_repeat_then_show_then_rm(cli: Cli, shop: Shop) -> None:
     assert narrow(table)
 
     listed = cli("run", "ls")
-    assert "1 runs that repeat a baseline are not shown; --all shows them" in listed.stderr
+    assert "repeated baselines that are not shown: 1; --all shows them" in listed.stderr
     assert len(cli("run", "ls", "--all", "--json").json["runs"]) == 2
     assert narrow(cli("run", "ls", "--all").stdout)
     assert cli("run", "ls", "-q").stdout == f"{record['id']}\n"

@@ -52,7 +52,7 @@ def list_(session: Session, show_all: bool, quiet: bool, as_json: bool) -> None:
         )
     session.out.print(table)
     if len(shown) < len(runs):
-        session.say(f"{len(runs) - len(shown):,} runs that repeat a baseline are not shown; --all shows them")
+        session.say(f"repeated baselines that are not shown: {len(runs) - len(shown):,}; --all shows them")
 
 
 def _status(found: Run) -> str:

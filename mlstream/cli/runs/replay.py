@@ -152,12 +152,14 @@ def _print_preview(session: Session, found: Preview) -> None:
     session.out.print(
         f"input: {found.topic}, {found.rows:,} records in {found.partitions} partitions", markup=False, soft_wrap=True
     )
-    session.out.print(f"processes: {found.workers} a version, {found.threads} threads each\n")
-    table = plain_table("version", "would be", ">records", ">batches", "digest", "from run")
+    session.out.print(f"processes a version: {found.workers}; threads of each: {found.threads}\n")
+    headers = ["version", "would be", ">records", ">batches", "digest", "from run"]
+    reuses = any(version.reused is not None for version in found.versions)
+    table = plain_table(*headers[: 6 if reuses else 5])
     for version in found.versions:
-        reused = "" if version.reused is None else version.reused[:SHORT]
+        reused = [] if not reuses else ["" if version.reused is None else version.reused[:SHORT]]
         numbers = ("–", "–") if version.action == "reuse" else (f"{version.rows:,}", f"{version.batches:,}")
-        table.add_row(version.name, _DID[version.action], *numbers, version.digest[:8], reused)
+        table.add_row(version.name, _DID[version.action], *numbers, version.digest[:8], *reused)
     session.out.print(table)
     session.out.print("\ntopics:")
     for version in found.versions:

@@ -9,7 +9,6 @@ import time
 from dataclasses import asdict, replace
 
 import numpy as np
-import psutil
 import pytest
 
 from mlstream.runs.combining import errors_of, figures_of, with_figures
@@ -94,7 +93,7 @@ def test_figures_are_kept_until_newer_ones_come_and_add_up_over_workers() -> Non
 
 
 def test_usage_counts_the_processes_that_were_started() -> None:
-    code = "import time; data = bytes(64 << 20); end = time.process_time() + 0.5\n"
+    code = "import time; data = b'x' * (64 << 20); end = time.process_time() + 0.5\n"
     code += "while time.process_time() < end: pass\nprint(flush=True); time.sleep(60)"
     seconds, resident = family_usage()
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as child:
@@ -102,11 +101,10 @@ def test_usage_counts_the_processes_that_were_started() -> None:
             assert child.stdout is not None
             child.stdout.readline()
             more_seconds, more_resident = family_usage()
-            own = psutil.Process(child.pid).memory_info().rss
         finally:
             child.kill()
     assert more_seconds - seconds >= 0.4
-    assert more_resident - resident >= own / 2
+    assert more_resident - resident > 32 << 20
     began = time.monotonic()
     family_usage()
     assert time.monotonic() - began < 5

@@ -33,6 +33,7 @@ from mlstream.host.watching import CHECK_EVERY_S, MemoryWatch, place_of, stack_i
 from mlstream.versions.predictor import Record
 
 _END_S = 5.0  # how long a process that said its last word may take to end
+_LOADING = "while it was loaded"
 _DEFAULT = Limits()
 
 
@@ -102,6 +103,7 @@ class Host:
         self._memory = MemoryWatch(self._process.pid, limits.memory_bytes)
         self._to_write = self._process.poll_for(self._process.requests, select.POLLOUT)
         self._to_read = self._process.poll_for(self._process.replies, select.POLLIN)
+        self._loading = False
         self.classes: tuple[str | int, ...] | None = None
 
     def __enter__(self) -> Self:
@@ -120,6 +122,17 @@ class Host:
         """The most memory that its process has had resident, as seen last at its end."""
         return self._process.memory_bytes
 
+    def start_loading(self) -> None:
+        """Have the version loaded while this process does something else; `load` waits for it.
+
+        Raises:
+            HostFailed: its process crashed or hung.
+        """
+        if not self._loading:
+            self._loading = True
+            told = {"do": "load", "spec": self._spec.to_json()}
+            self._send(told, b"", _Question.now(_LOADING, self._limits.load_timeout_s))
+
     def load(self) -> None:
         """Load the version and wait for it.
 
@@ -127,8 +140,8 @@ class Host:
             VersionLoadError: the version cannot be loaded, or is not what was digested.
             HostFailed: its process crashed, hung or took too much memory.
         """
-        question = _Question.now("while it was loaded", self._limits.load_timeout_s)
-        reply, _ = self._ask({"do": "load", "spec": self._spec.to_json()}, b"", question)
+        self.start_loading()
+        reply, _ = self._reply(_Question.now(_LOADING, self._limits.load_timeout_s))
         self.classes = None if reply["classes"] is None else tuple(reply["classes"])
 
     def predict(self, frame: pl.DataFrame, *, first: Record | None = None) -> Answer:
@@ -200,11 +213,18 @@ class Host:
     def _ask(
         self, asked: dict[str, Any], payload: bytes | memoryview, question: _Question
     ) -> tuple[dict[str, Any], bytearray]:
-        process = self._process
+        self._send(asked, payload, question)
+        return self._reply(question)
+
+    def _send(self, asked: dict[str, Any], payload: bytes | memoryview, question: _Question) -> None:
+        requests = self._process.requests
+        with suppress(BrokenPipeError):  # it has ended, or is about to: there will be no reply
+            send(requests, asked, payload, wait=self._waiting(self._to_write, requests, question))
+
+    def _reply(self, question: _Question) -> tuple[dict[str, Any], bytearray]:
+        replies = self._process.replies
         try:
-            with suppress(BrokenPipeError):  # it has ended, or is about to: there will be no reply
-                send(process.requests, asked, payload, wait=self._waiting(self._to_write, process.requests, question))
-            reply = receive(process.replies, wait=self._waiting(self._to_read, process.replies, question))
+            reply = receive(replies, wait=self._waiting(self._to_read, replies, question))
         except NoMessage:
             hint = "its code must leave file descriptors alone that it did not open"
             raise self._failed("sent what is no answer", question, hint=hint, reason="protocol") from None

@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
+from mlstream.host.log import LOG_MARK, tail_of
 from mlstream.runs.machine import limited_environment
-from mlstream.runs.spec import LOG_MARK, Report, Task
+from mlstream.runs.spec import Report, Task
 
 _STOP_S = 5.0  # how long a worker may take to end before it is killed
 _DRAIN_S = 2.0  # how long a report may still be in the pipe of a process that has ended
 _POLL_S = 0.2
-_LAST_LINES = 3
 _RESTARTS = 2  # of a process that was killed without having got further than the one before it
 
 
@@ -185,19 +185,6 @@ def _how(worker: _Worker) -> Ended:
         hint = "perhaps the machine had no memory left" if -code == signal.SIGKILL else None
         return Ended(worker.name, None, f"its process was ended by {_signal_name(-code)}{where}", hint, tail)
     return Ended(worker.name, None, f"its process ended by itself with exit code {code}{where}", None, tail)
-
-
-def tail_of(log: Path, lines: int = _LAST_LINES) -> tuple[str, ...]:
-    """The last lines of a log that are not blank and not ours."""
-    try:
-        size = log.stat().st_size
-        with log.open("rb") as file:
-            file.seek(max(0, size - 8192))
-            text = file.read().decode(errors="replace")
-    except OSError:
-        return ()
-    theirs = [line.rstrip() for line in text.splitlines() if line.strip() and not line.startswith(LOG_MARK)]
-    return tuple(theirs[-lines:])
 
 
 def _stop(workers: Sequence[_Worker]) -> None:

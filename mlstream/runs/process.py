@@ -6,21 +6,18 @@ What the version prints, and the traceback of what it raised, go to standard err
 from __future__ import annotations
 
 import os
-import random
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
-import numpy as np
-
 from mlstream.config import ExperimentConfig
 from mlstream.errors import MlstreamError
-from mlstream.runs.spec import LOG_MARK, Figures, Report, Task
+from mlstream.host.log import LOG_MARK, log_exception
+from mlstream.runs.spec import Figures, Report, Task
 
 REPORT_EVERY_S = 0.1
 FIGURES_EVERY_S = 1.0  # they take some milliseconds
@@ -77,14 +74,9 @@ def log_failure(exc: BaseException) -> Report:
 
     An error of ours is a sentence and needs no traceback (it gets one with MLSTREAM_DEBUG=1).
     """
-    sys.stdout.flush()
+    log_exception(exc)
     if not isinstance(exc, MlstreamError):
-        traceback.print_exc()
         return Report("failed", error=f"{type(exc).__name__}: {exc}")
-    if os.environ.get("MLSTREAM_DEBUG"):
-        traceback.print_exc()
-    elif exc.__cause__ is not None:
-        traceback.print_exception(exc.__cause__)
     print(f"{LOG_MARK}{exc}", file=sys.stderr)
     return Report("failed", error=exc.message, hint=exc.hint)
 
@@ -93,12 +85,6 @@ def config_of(task: Task) -> ExperimentConfig:
     """The task's experiment, knowing where it is."""
     config = ExperimentConfig.model_validate(task.config)
     return config.located(Path(task.path or "experiment.yaml"), Path(task.root))
-
-
-def seed_all(seed: int) -> None:
-    """Seed what models use that take no generator of their own."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
 
 
 def _take_lifeline() -> bytes:

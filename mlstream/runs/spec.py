@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Literal, Self
 
-LOG_MARK = "mlstream: "  # what a worker's log says in our words, beside what the model printed
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
@@ -156,9 +154,9 @@ class Measured:
         rows: records scored and committed by this run's process; without those of one that was cut off before it.
         load_seconds: from the imported libraries to the loaded model.
         seconds: from the first batch to the last commit.
-        predict_seconds: of these in the model.
-        cpu_seconds: of the whole process and its children, user and system.
-        memory_bytes: the most that was resident at once.
+        predict_seconds: of these in the model, without the way to its process and back.
+        cpu_seconds: of the worker's process, the model's and its children, user and system.
+        memory_bytes: the most that was resident at once, of the worker's process and of the model's, added.
         latency, record_latency: of the model; of a record None in runs from before it was measured.
     """
 

@@ -18,8 +18,9 @@ from mlstream import __version__
 from mlstream.config import ExperimentConfig
 from mlstream.errors import VersionLoadError
 from mlstream.home import find_home
+from mlstream.host.serving import seed_all
 from mlstream.runs.machine import cpu_seconds, math_threads, peak_memory_bytes
-from mlstream.runs.process import Reports, config_of, seed_all, serve
+from mlstream.runs.process import Reports, config_of, serve
 from mlstream.runs.spec import Report, TrainTask
 from mlstream.snapshots.snapshot import Snapshot, open_snapshot
 from mlstream.versions.files import write_atomically

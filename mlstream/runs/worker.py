@@ -1,78 +1,109 @@
-"""A worker's process: read the decoded view, predict batch by batch, write exactly once. Decides nothing.
+"""A worker's process: have the model predict batch by batch, write exactly once. Decides nothing, runs no model.
 
-Started as `python -m mlstream.runs.worker`; `spec.py` says what it reads and reports. Batches follow a fixed grid: the
-rows of a partition in groups of `batch_rows`, from its first row. A few partitions take turns, so that the model works
-while transactions of others are committed; `shard.py` has the protocol.
+Started as `python -m mlstream.runs.worker`; `spec.py` says what it reads and reports. The model is in a process of its
+own (`mlstream/host/`), which maps the decoded view too. Batches follow a fixed grid: the rows of a partition in groups
+of `batch_rows`, from its first row. A few partitions take turns, so that the model works while transactions of others
+are committed; `shard.py` has the protocol.
 """
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import polars as pl
 import pyarrow as pa
 
 from mlstream.broker.client import Client
 from mlstream.broker.connection import Connection
 from mlstream.config import ExperimentConfig
-from mlstream.errors import IntegrityError, MlstreamError, PredictError, TransactionFailed, VersionLoadError
+from mlstream.errors import (
+    HostFailed,
+    IntegrityError,
+    MlstreamError,
+    PredictError,
+    TransactionFailed,
+    VersionLoadError,
+)
 from mlstream.home import find_home
+from mlstream.host.host import Answer, Host
+from mlstream.host.log import LOG_MARK
+from mlstream.host.spec import HostSpec, Limits
+from mlstream.ranges import parse_size
 from mlstream.runs.latency import Recorder
 from mlstream.runs.layout import Encoder, kinds_of
 from mlstream.runs.machine import cpu_seconds, family_usage, peak_memory_bytes
-from mlstream.runs.process import Reports, config_of, seed_all, serve
+from mlstream.runs.process import Reports, config_of, serve
 from mlstream.runs.shard import Lane, Shard, transaction_rows
 from mlstream.runs.spec import Figures, Measured, Report, Spec
 from mlstream.snapshots.snapshot import open_snapshot
-from mlstream.versions import Predictor, Record, Version, resolve_version
+from mlstream.versions import Record, Version, resolve_version
 from mlstream.wire.encode import encode
 
 if TYPE_CHECKING:
     from mlstream.snapshots.views import View
-    from mlstream.versions.importing import Account
 
 RECORD_COLUMNS = ("_partition", "_offset", "_timestamp", "_key")
 AT_ONCE = 4  # partitions that take turns; what waits to be committed takes memory
+# What the system or a person sends to a process. A model that crashes gets others, and is not asked again.
+_FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM)
 
 
 def work(spec: Spec, reports: Reports) -> Report:
-    """Score every record of the worker's partitions and write the predictions.
+    """Have every record of the worker's partitions scored and write the predictions.
 
     Raises:
         VersionLoadError: the version cannot be loaded, or is not what it was when the run was planned.
         PredictError: it answered wrongly.
+        HostFailed: its process crashed, hung or took too much memory.
         ProducerFenced: another worker took over one of the partitions.
         BrokerError: the predictions cannot be written.
     """
+    try:
+        return _work(spec, reports)
+    except HostFailed as exc:
+        number = exc.facts.get("number")
+        if number in _FROM_OUTSIDE:
+            # As if it had hit this process: it is started again as long as each gets further than the one before.
+            print(f"{LOG_MARK}{exc}", file=sys.stderr, flush=True)
+            os.kill(os.getpid(), number)
+        raise
+
+
+def _work(spec: Spec, reports: Reports) -> Report:
     began = time.monotonic()
-    seed_all(spec.seed)
     config = config_of(spec)
-    version, predictor, account = _load(config, spec)
-    view = _view(config, spec)
-    warm_up()
-    load_seconds = time.monotonic() - began
-    reports.send(Report("loaded"))
-    with Client(Connection(tuple(spec.bootstrap_servers), spec.settings)) as client:
-        first = time.monotonic()
-        scoring = _Scoring(client, spec, config, predictor, view, reports)
-        scoring.run()
-        seconds = time.monotonic() - first
-    version.check(account)
-    latency = scoring.recorder.latency()
+    version = _resolve(config, spec)
+    with Host(_host_spec(version, spec), limits=_limits(config, spec)) as host:
+        host.start_loading()
+        view = _view(config, spec)
+        warm_up()
+        host.load()
+        load_seconds = time.monotonic() - began
+        reports.send(Report("loaded"))
+        with Client(Connection(tuple(spec.bootstrap_servers), spec.settings)) as client:
+            first = time.monotonic()
+            scoring = _Scoring(client, spec, config, host, view, reports)
+            scoring.run()
+            seconds = time.monotonic() - first
+        host.finish()
     measured = Measured(
         rows=scoring.rows - scoring.resumed,
         load_seconds=load_seconds,
         seconds=seconds,
         predict_seconds=scoring.recorder.seconds,
         cpu_seconds=cpu_seconds(),
-        memory_bytes=peak_memory_bytes(),
-        latency=latency,
+        memory_bytes=peak_memory_bytes() + host.memory_bytes,
+        latency=scoring.recorder.latency(),
         record_latency=scoring.recorder.record_latency(),
     )
-    classes = None if predictor.classes is None else list(predictor.classes)
+    classes = None if host.classes is None else list(host.classes)
     return Report(
         "done",
         rows=scoring.rows,
@@ -87,13 +118,13 @@ class _Scoring:
     """The worker's partitions, a few at a time, through the model and into the output topic."""
 
     def __init__(
-        self, client: Client, spec: Spec, config: ExperimentConfig, predictor: Predictor, view: View, reports: Reports
+        self, client: Client, spec: Spec, config: ExperimentConfig, host: Host, view: View, reports: Reports
     ) -> None:
         self._client = client
         self._spec = spec
         self._topic = config.input.topic
         self._batch_rows = config.batch_rows
-        self._predictor = predictor
+        self._host = host
         self._view = view
         self._reports = reports
         self._stops = stops_of(config, spec)
@@ -152,9 +183,13 @@ class _Scoring:
         for partition in self._spec.partitions:
             batch = self._view.partition(partition).head(self._batch_rows)
             if batch.height:
-                record = Record(self._topic, partition, int(batch["_offset"][0]))
-                self.columns = kinds_of(self._predictor.predict(batch.drop(RECORD_COLUMNS), first=record))
+                self.columns = kinds_of(self._predict(partition, 0, batch).predictions)
                 return
+
+    def _predict(self, partition: int, row: int, batch: pl.DataFrame) -> Answer:
+        """What the model answers for a batch that begins at a row of the view."""
+        record = Record(self._topic, partition, int(batch["_offset"][0]))
+        return self._host.predict_rows(self._view.file(partition), row, batch.height, first=record)
 
     def _step(self, shard: Shard) -> bool:
         """One batch of a partition; True when all of it is committed."""
@@ -163,12 +198,11 @@ class _Scoring:
             if batch is None:
                 shard.finish()
                 return True
+            answer = self._predict(shard.partition, shard.row, batch)
+            self.recorder.add(answer.seconds, batch.height)
             record = Record(self._topic, shard.partition, int(batch["_offset"][0]))
-            asked = time.perf_counter()
-            predictions = self._predictor.predict(batch.drop(RECORD_COLUMNS), first=record)
-            self.recorder.add(time.perf_counter() - asked, batch.height)
-            self.columns = _pinned(self.columns, kinds_of(predictions), self._spec.version, record)
-            shard.write(self._encoder.encode(batch.select(RECORD_COLUMNS), predictions))
+            self.columns = _pinned(self.columns, kinds_of(answer.predictions), self._spec.version, record)
+            shard.write(self._encoder.encode(batch.select(RECORD_COLUMNS), answer.predictions))
         except TransactionFailed as exc:
             shard.recover(exc)
         self._reports.rows(self.rows, self._figures)
@@ -191,7 +225,7 @@ def warm_up() -> None:
     encode(pa.table({"timestamp": pa.nulls(1, pa.timestamp("ms", "UTC")), "key": nothing, "value": nothing}))
 
 
-def _load(config: ExperimentConfig, spec: Spec) -> tuple[Version, Predictor, Account]:
+def _resolve(config: ExperimentConfig, spec: Spec) -> Version:
     version = resolve_version(config, spec.version)
     if version.digest != spec.digest:
         raise VersionLoadError(
@@ -199,8 +233,16 @@ def _load(config: ExperimentConfig, spec: Spec) -> tuple[Version, Predictor, Acc
             f"it was {spec.digest[:12]}",
             hint="run again",
         )
-    predictor, account = version.load_with_account()
-    return version, predictor, account
+    return version
+
+
+def _host_spec(version: Version, spec: Spec) -> HostSpec:
+    return HostSpec(load=version.load_spec, seed=spec.seed, leave_out=RECORD_COLUMNS)
+
+
+def _limits(config: ExperimentConfig, spec: Spec) -> Limits:
+    own = config.versions[spec.version]
+    return Limits(memory_bytes=None if own.memory is None else parse_size(own.memory), timeout_s=own.timeout_s)
 
 
 def _view(config: ExperimentConfig, spec: Spec) -> View:

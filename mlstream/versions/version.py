@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from mlstream.errors import UnknownVersion, VersionLoadError
 from mlstream.versions.digests import digest_environment, digest_file, digest_value, environment
-from mlstream.versions.importing import Account
 from mlstream.versions.loading import LoadSpec
 from mlstream.versions.predictor import Predictor
 from mlstream.versions.reference import CodeReference, FileReference, missing, parse_model
@@ -104,18 +103,6 @@ class Version:
                 something changed since the version was resolved.
         """
         return self.load_spec.load()[0]
-
-    def load_with_account(self) -> tuple[Predictor, Account]:
-        """As `load`, with the account of the project's files that get loaded, for a check when all is done."""
-        return self.load_spec.load()
-
-    def check(self, account: Account) -> None:
-        """Compare the project's files that were loaded so far with those that the digest covers.
-
-        Raises:
-            VersionLoadError: one is not covered, or it changed.
-        """
-        self.load_spec.check(account)
 
 
 def resolve_version(config: ExperimentConfig, name: str) -> Version:

@@ -65,10 +65,10 @@ def test_code_that_is_loaded_while_predicting_is_checked_too(experiment: Experim
         "        return importlib.import_module('shop.' + 'hidden').M().predict(frame)\n"
     )
     version = resolve_version(experiment(model="shop/secret.py:make"), "v1")
-    predictor, account = version.load_with_account()
+    predictor, account = version.load_spec.load()
     predictor.predict(FRAME)
     with pytest.raises(VersionLoadError, match=r"shop/hidden\.py was loaded in a way"):
-        version.check(account)
+        version.load_spec.check(account)
 
 
 def test_code_that_changes_between_resolving_and_loading_is_refused(experiment: Experiment, project: Path) -> None:

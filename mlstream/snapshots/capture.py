@@ -34,12 +34,13 @@ from mlstream.snapshots.fixing import Fixed, ask_again, fix
 from mlstream.snapshots.gather import files_text, gather, opened, read_tables, sources_of
 from mlstream.snapshots.leases import Lease
 from mlstream.snapshots.plan import plan_partition
+from mlstream.snapshots.publishing import publish
 from mlstream.snapshots.registry import Registry, RegistryAddress, find_registry
 from mlstream.snapshots.reuse import Reuse, find_reuse, remember_all
 from mlstream.snapshots.schemas import Collected, collect_schemas
 from mlstream.snapshots.sealing import cut_of, publication_of, put_together
 from mlstream.snapshots.snapshot import Snapshot, open_snapshot
-from mlstream.snapshots.store import Store, publish
+from mlstream.snapshots.store import Store
 from mlstream.snapshots.taken import check_free, name_taken
 from mlstream.snapshots.wanted import Wanted, select
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from mlstream.errors import UsageError
-from mlstream.snapshots.store import flush_folder
+from mlstream.snapshots.documents import flush_folder
 
 
 def check_empty(target: Path) -> None:

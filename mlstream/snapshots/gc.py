@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from mlstream.errors import IntegrityError, StoreError
+from mlstream.snapshots.documents import flush_folder
 from mlstream.snapshots.leases import clear_dead_leases
 from mlstream.snapshots.references import References, digests_in, references
-from mlstream.snapshots.store import Store, flush_folder, store_error
+from mlstream.snapshots.store import Store, store_error
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _DOCUMENTS = ("storage", "cuts", "keeps")  # folders of documents that begin with their snapshot's id

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from mlstream.snapshots.store import Store, write_document
+from mlstream.snapshots.documents import write_document
+from mlstream.snapshots.store import Store
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ are there already (a freeze that reuses objects, a pull that leaves out what it 
 holder  1. take a lease: a lock of its own, locked
         2. hold: through the gate, write down the snapshots and the objects that will be relied on
         3. look: only now see what is there. What is missing is done without; what is there stays
-        4. publish. `store.publish` holds everything that the new snapshot needs, looks whether it is there, and
+        4. publish. `publishing.publish` holds everything that the new snapshot needs, looks whether it is there, and
            moves the parts into place, the manifest then the name last
         5. let go: remove the lease
 

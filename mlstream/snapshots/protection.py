@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 from mlstream.errors import Protected, UsageError
 from mlstream.ranges import format_time_ms
-from mlstream.snapshots.store import Store, store_error, write_document
+from mlstream.snapshots.documents import write_document
+from mlstream.snapshots.store import Store, store_error
 
 FOLDER = "keeps"
 _RECORD = re.compile(r"([0-9a-f]{64})-([0-9]{1,15})\.json")

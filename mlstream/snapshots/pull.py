@@ -33,13 +33,14 @@ from mlstream.home import Home, find_home
 from mlstream.snapshots.arrival import check_cut, check_documents, check_parquet, check_room, uses
 from mlstream.snapshots.manifest import Content, parse_content
 from mlstream.snapshots.names import tag
+from mlstream.snapshots.publishing import Publication, publish
 from mlstream.snapshots.remote import Remote
 from mlstream.snapshots.remote_fetch import Counter, Progress, fetch_object
 from mlstream.snapshots.remote_open import open_remote
 from mlstream.snapshots.reuse import objects_are_there
 from mlstream.snapshots.snapshot import Snapshot, open_snapshot
 from mlstream.snapshots.storage import Storage, check_storage, parse_storage
-from mlstream.snapshots.store import Publication, Store, publish, store_error
+from mlstream.snapshots.store import Store, store_error
 from mlstream.snapshots.transfer import (
     ASKING,
     JOBS,

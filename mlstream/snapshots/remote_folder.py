@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import IO
 
 from mlstream.errors import IntegrityError, StoreError
+from mlstream.snapshots.documents import flush_folder
 from mlstream.snapshots.remote import Found, too_large, unusable
-from mlstream.snapshots.store import flush_folder
 
 _NO_LINKS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _ARRIVING = ".arriving"

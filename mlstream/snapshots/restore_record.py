@@ -23,9 +23,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mlstream.errors import IntegrityError
+from mlstream.snapshots.documents import flush_folder, move_into_place, write_document
 from mlstream.snapshots.failures import store_error
 from mlstream.snapshots.manifest import FORMAT
-from mlstream.snapshots.store import Store, flush_folder, move_into_place, write_document
+from mlstream.snapshots.store import Store
 from mlstream.wire.columns import Longs
 
 FOLDER = "restores"

@@ -23,11 +23,12 @@ from mlstream.decoding.framed import header_ids
 from mlstream.errors import IntegrityError
 from mlstream.snapshots.content import SchemaContent
 from mlstream.snapshots.copying import Copied
+from mlstream.snapshots.documents import write_document
 from mlstream.snapshots.fixing import Fixed
 from mlstream.snapshots.objects import read_rows
 from mlstream.snapshots.registry import Registry
 from mlstream.snapshots.storage import StoredCell
-from mlstream.snapshots.store import Store, store_error, write_document
+from mlstream.snapshots.store import Store, store_error
 
 MOST_IDS = 1024  # of a topic; where there are more, the values only happen to begin with a zero byte
 

@@ -21,6 +21,7 @@ from mlstream.snapshots.cuts import Cut, CutPartition, CutStream
 from mlstream.snapshots.fixing import Fixed
 from mlstream.snapshots.gather import NOTHING, Gathered
 from mlstream.snapshots.manifest import Content, StreamContent, partition_content
+from mlstream.snapshots.publishing import Publication
 from mlstream.snapshots.reuse import objects_are_there
 from mlstream.snapshots.storage import (
     Storage,
@@ -30,7 +31,7 @@ from mlstream.snapshots.storage import (
     check_storage,
     parse_storage,
 )
-from mlstream.snapshots.store import Publication, Store
+from mlstream.snapshots.store import Store
 
 
 def put_together(

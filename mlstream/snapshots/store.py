@@ -1,4 +1,4 @@
-"""The store's files: names of documents, staging, publishing, refs. Knows bytes and digests, not what they mean.
+"""The store's files: names of documents, staging, refs. Knows bytes and digests, not what they mean.
 
 objects/ab/abcdef…     Parquet, named by the SHA-256 of its bytes, read-only
 manifests/ID.json      what ID is the SHA-256 of; a snapshot exists when this file does
@@ -30,6 +30,7 @@ from filelock import FileLock, Timeout
 
 from mlstream.errors import IntegrityError, NameTaken, StoreError, UnknownSnapshot
 from mlstream.home import Home
+from mlstream.snapshots.documents import flush_folder, write_document
 from mlstream.snapshots.failures import is_unwritable
 from mlstream.snapshots.failures import store_error as store_error
 from mlstream.snapshots.leases import Lease, gate, take_lease
@@ -375,127 +376,6 @@ class Store:
             lock.release()
             with suppress(OSError):  # a disk that fails just now: it is removed with the next one's leftovers
                 (root / f"{folder.name}.lock").unlink(missing_ok=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Publication:
-    """What makes a snapshot.
-
-    Attributes:
-        objects: those that are new: digest → staged file, already flushed.
-        name: None when it gets none.
-        sizes: digest → bytes of every object that the snapshot needs, new or there already.
-        manifest, storage, cut: the bytes of its documents; no cut when it was made elsewhere.
-        created_at_ms: when the cut was.
-        cuts: those that were made elsewhere: file name → bytes.
-    """
-
-    snapshot_id: str
-    name: str | None
-    objects: Mapping[str, Path]
-    sizes: Mapping[str, int]
-    manifest: bytes
-    storage: bytes
-    cut: bytes | None = None
-    created_at_ms: int = 0
-    cuts: Mapping[str, bytes] = field(default_factory=dict)
-
-    def all_cuts(self) -> dict[str, bytes]:
-        """File name → bytes; the cut of this freeze gets its name now."""
-        if self.cut is None:
-            return dict(self.cuts)
-        moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime(self.created_at_ms / 1000))
-        return {**self.cuts, f"{self.snapshot_id}-{moment}-{secrets.token_hex(3)}.json": self.cut}
-
-
-def publish(store: Store, publication: Publication, *, staged: Path) -> None:
-    """Make a snapshot visible, its parts first and its name last; killed at any point it is there or it is not.
-
-    The caller holds the name (`Store.claim`), if there is one.
-
-    Raises:
-        StoreError: when the store cannot be written, or an object that is relied on was deleted; nothing is published.
-    """
-    with store.lease(f"publishing {publication.name or publication.snapshot_id[:12]}") as lease:
-        # 0. hold all that it needs, then look: what is not new must be there, and stays from here on
-        lease.hold(snapshots=[publication.snapshot_id], objects=publication.sizes)
-        old = {digest: size for digest, size in publication.sizes.items() if digest not in publication.objects}
-        for digest in store.missing(old):
-            raise StoreError(
-                f"object {digest}: it was there when this was begun, and is gone",
-                hint="run the command again",
-                object=digest,
-            )
-        cuts = publication.all_cuts()
-        if store.mirror is not None:
-            documents = {
-                f"storage/{publication.snapshot_id}.json": publication.storage,
-                f"manifests/{publication.snapshot_id}.json": publication.manifest,
-                **{f"cuts/{name}": data for name, data in cuts.items()},
-            }
-            store.mirror.publish(
-                publication.snapshot_id, name=publication.name, objects=publication.objects, documents=documents
-            )
-        with store.writing():
-            _publish(store, publication, cuts, staged=staged)
-
-
-def _publish(store: Store, publication: Publication, cuts: Mapping[str, bytes], *, staged: Path) -> None:
-    try:
-        # 1. the objects; one that is there already has the same bytes
-        for digest, file in publication.objects.items():
-            move_into_place(file, store.object(digest), mode=0o444)
-        for folder in {store.object(digest).parent for digest in publication.objects}:
-            flush_folder(folder)
-        # 2. where they are, and how they came about
-        write_document(store.storage(publication.snapshot_id), publication.storage, staged=staged)
-        for name, data in cuts.items():
-            write_document(store.path / "cuts" / name, data, staged=staged)
-        # 3. the manifest: from here on the snapshot exists
-        write_document(store.manifest(publication.snapshot_id), publication.manifest, staged=staged)
-        # 4. its name
-        if publication.name is not None:
-            write_document(store.ref(publication.name), f"{publication.snapshot_id}\n".encode(), staged=staged)
-    except OSError as exc:
-        raise store_error(store.path, exc) from exc
-
-
-def write_document(target: Path, data: bytes, *, staged: Path) -> None:
-    """Write a small file so that it is whole or not there: a temporary name, fsync, rename, fsync of the folder."""
-    temporary = staged / secrets.token_hex(8)
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    move_into_place(temporary, target, mode=0o644)
-    flush_folder(target.parent)
-
-
-def move_into_place(file: Path, target: Path, *, mode: int) -> None:
-    """Rename a flushed file to its final name, replacing what is there."""
-    file.chmod(mode)
-    try:
-        file.replace(target)
-    except FileNotFoundError:
-        make_folder(target.parent)
-        file.replace(target)
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, as far as they are missing, so that their names survive a power cut, too."""
-    missing = [found for found in (folder, *folder.parents) if not found.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    for made in missing:
-        flush_folder(made.parent)
-
-
-def flush_folder(folder: Path) -> None:
-    """fsync a folder, so that the names in it survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _leftovers(root: Path) -> Iterator[tuple[Path, FileLock]]:

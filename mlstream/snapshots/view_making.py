@@ -26,8 +26,9 @@ from mlstream.decoding.json_decoder import JsonDecoder, see_values
 from mlstream.decoding.json_schema import Seen, join, schema_of
 from mlstream.decoding.json_tokens import BATCH_ROWS, MAX_COLUMNS, TooManyColumns
 from mlstream.errors import DecodeError
+from mlstream.snapshots.documents import write_document
 from mlstream.snapshots.objects import read_rows
-from mlstream.snapshots.store import Store, write_document
+from mlstream.snapshots.store import Store
 
 if TYPE_CHECKING:
     from mlstream.config import DecodeConfig

@@ -23,8 +23,9 @@ import rfc8785
 from filelock import FileLock
 
 from mlstream.errors import StoreError, UnknownPartition, UsageError
+from mlstream.snapshots.documents import flush_folder
 from mlstream.snapshots.manifest import StreamContent
-from mlstream.snapshots.store import flush_folder, store_error
+from mlstream.snapshots.store import store_error
 from mlstream.snapshots.view_making import DEAD_LETTERS, checksum, make_view
 
 if TYPE_CHECKING:

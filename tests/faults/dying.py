@@ -96,12 +96,12 @@ class Steps:
 
 def name_first() -> None:
     """A store that publishes wrongly, to see that this is noticed: the name comes before what it stands for."""
-    from mlstream.snapshots import capture, store
+    from mlstream.snapshots import capture, documents
 
     real = capture.publish
 
     def publish(opened: Any, publication: Any, *, staged: Path, **options: Any) -> None:
-        store.write_document(opened.ref(publication.name), f"{publication.snapshot_id}\n".encode(), staged=staged)
+        documents.write_document(opened.ref(publication.name), f"{publication.snapshot_id}\n".encode(), staged=staged)
         real(opened, publication, staged=staged, **options)
 
     capture.publish = publish
@@ -109,7 +109,7 @@ def name_first() -> None:
 
 def in_place() -> None:
     """Another wrong one: files are written where they belong instead of renamed to there."""
-    from mlstream.snapshots import store
+    from mlstream.snapshots import documents
 
     def move(file: Path, target: Path, *, mode: int) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -120,7 +120,7 @@ def in_place() -> None:
             os.fsync(written.fileno())
         target.chmod(mode)
 
-    store.move_into_place = move
+    documents.move_into_place = move
 
 
 SABOTAGE: dict[str, Callable[[], None]] = {"name-first": name_first, "in-place": in_place}

@@ -29,7 +29,7 @@ from typing import Any
 
 from mlstream.errors import IntegrityError, UnknownSnapshot
 from mlstream.home import Home
-from mlstream.snapshots import references, store
+from mlstream.snapshots import documents, publishing, references, store
 from mlstream.snapshots.gc import collect_garbage
 
 
@@ -57,7 +57,7 @@ def gc(opened: store.Store, step: str) -> None:
 
 def publish(opened: store.Store, file: str, step: str) -> None:
     publication = pickle.loads(Path(file).read_bytes())
-    at, real, renames = int(step), store.move_into_place, 0
+    at, real, renames = int(step), documents.move_into_place, 0
 
     def counted(file: Path, target: Path, *, mode: int) -> None:
         nonlocal renames
@@ -66,14 +66,14 @@ def publish(opened: store.Store, file: str, step: str) -> None:
         renames += 1
         real(file, target, mode=mode)
 
-    store.move_into_place = counted
+    documents.move_into_place = counted
     with opened.claim(publication.name), opened.staging() as staged:
         objects = {}
         for digest, path in publication.objects.items():
             objects[digest] = staged / digest
             objects[digest].write_bytes(path.read_bytes())
         fields = {name: getattr(publication, name) for name in publication.__slots__}
-        store.publish(opened, store.Publication(**{**fields, "objects": objects}), staged=staged)
+        publishing.publish(opened, publishing.Publication(**{**fields, "objects": objects}), staged=staged)
 
 
 def freeze(opened: store.Store, servers: str, topic: str, stop: str, name: str, point: str) -> None:

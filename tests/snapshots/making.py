@@ -20,10 +20,11 @@ from mlstream.snapshots.cuts import Cut
 from mlstream.snapshots.fixing import Fixed
 from mlstream.snapshots.pipeline import Pipeline
 from mlstream.snapshots.plan import Known, PartitionPlan, plan_partition
+from mlstream.snapshots.publishing import publish
 from mlstream.snapshots.sealing import publication_of, put_together
 from mlstream.snapshots.snapshot import Snapshot, open_snapshot
 from mlstream.snapshots.storage import StoredObject
-from mlstream.snapshots.store import Store, publish
+from mlstream.snapshots.store import Store
 from mlstream.wire.columns import SCHEMA
 
 CLUSTER = "cluster-0000000000000A"

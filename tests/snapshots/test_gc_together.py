@@ -23,8 +23,9 @@ from mlstream.errors import IntegrityError
 from mlstream.home import Home
 from mlstream.snapshots.capture import freeze, select
 from mlstream.snapshots.gc import collect_garbage, find_garbage
+from mlstream.snapshots.publishing import Publication
 from mlstream.snapshots.snapshot import Snapshot, list_snapshots, open_snapshot
-from mlstream.snapshots.store import Publication, Store
+from mlstream.snapshots.store import Store
 from tests.snapshots.kafka import Sent, produce, servers
 from tests.snapshots.making import make_snapshot, plain
 

@@ -15,8 +15,10 @@ import pytest
 import mlstream
 from mlstream.errors import IntegrityError, NameTaken, UnknownSnapshot
 from mlstream.home import Home
+from mlstream.snapshots.documents import move_into_place
+from mlstream.snapshots.publishing import Publication
 from mlstream.snapshots.snapshot import Snapshot, list_snapshots
-from mlstream.snapshots.store import Publication, Store, move_into_place
+from mlstream.snapshots.store import Store
 from tests.snapshots.making import make_snapshot, plain
 
 ROOT = Path(__file__).parents[2]
@@ -26,11 +28,11 @@ DIES = """
 import os, pickle, signal, sys
 from pathlib import Path
 from mlstream.home import Home
-from mlstream.snapshots import store
+from mlstream.snapshots import documents, publishing, store
 
 publication = pickle.loads(Path(sys.argv[2]).read_bytes())
 at = int(sys.argv[3])
-real, renames = store.move_into_place, []
+real, renames = documents.move_into_place, []
 
 def counted(file, target, *, mode):
     if len(renames) == at:
@@ -38,16 +40,16 @@ def counted(file, target, *, mode):
     renames.append(target)
     real(file, target, mode=mode)
 
-store.move_into_place = counted
+documents.move_into_place = counted
 opened = store.Store(Home(Path(sys.argv[1])))
 with opened.claim(publication.name), opened.staging() as staged:
     for digest, file in publication.objects.items():
         (staged / digest).write_bytes(file.read_bytes())
-    publication = store.Publication(**{
+    publication = publishing.Publication(**{
         **{name: getattr(publication, name) for name in publication.__slots__},
         "objects": {digest: staged / digest for digest in publication.objects},
     })
-    store.publish(opened, publication, staged=staged)
+    publishing.publish(opened, publication, staged=staged)
 """
 
 

@@ -15,7 +15,7 @@ from mlstream.broker.client import Client
 from mlstream.errors import MlstreamError
 from mlstream.home import Home
 from mlstream.ranges import PartitionRange
-from mlstream.runs.combining import errors_of, figures_of, rows_of, together, with_figures
+from mlstream.runs.combining import errors_of, figures_of, resumed_of, rows_of, together, with_figures
 from mlstream.runs.fleet import Ended, run_workers
 from mlstream.runs.machine import git_state, hardware, math_threads, threads_for
 from mlstream.runs.outcome import Input, VersionOutcome
@@ -42,6 +42,7 @@ class Progress:
         total: records of the input.
         state: of the version.
         run_id: of the run; None until it is known.
+        resumed: of the rows, those that were there already when the version's processes began.
         errors: records that the version could not deal with so far.
         figures: what the version's processes say of themselves; None until they have said something.
     """
@@ -52,6 +53,7 @@ class Progress:
     total: int = 0
     state: Literal["loading", "running", "done", "failed"] = "running"
     run_id: str | None = None
+    resumed: int = 0
     errors: int = 0
     figures: Figures | None = None
 
@@ -216,7 +218,17 @@ class Attempt:
 
     def _progress(self, version: str, rows: int, state: Literal["loading", "running", "done", "failed"]) -> Progress:
         heard = list(self._heard.get(version, {}).values())
-        return Progress("scoring", version, rows, self._rows, state, self._id, errors_of(heard), figures_of(heard))
+        return Progress(
+            "scoring",
+            version,
+            rows,
+            self._rows,
+            state,
+            self._id,
+            resumed=resumed_of(heard),
+            errors=errors_of(heard),
+            figures=figures_of(heard),
+        )
 
     def _finish(self, begun: VersionOutcome, ended: Ended) -> VersionOutcome:
         """Freeze what a version wrote; or, when it failed, take its topic away."""

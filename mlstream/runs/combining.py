@@ -48,6 +48,11 @@ def rows_of(reports: Sequence[Report]) -> int:
     return sum(report.rows for report in reports)
 
 
+def resumed_of(reports: Sequence[Report]) -> int:
+    """Of these, the ones of processes that were cut off."""
+    return sum(report.resumed for report in reports)
+
+
 def errors_of(reports: Sequence[Report]) -> int:
     """Records that the workers of a version could not deal with so far."""
     return sum(report.errors for report in reports)

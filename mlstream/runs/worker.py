@@ -148,7 +148,9 @@ class _Scoring:
                 while waiting or self._active:
                     while waiting and len(self._active) < AT_ONCE:
                         self._active.append(self._open(waiting.popleft(), pool))
-                        self._reports.send(Report("rows", rows=self.rows))  # where it begins: a restart got so far
+                        self._reports.send(
+                            Report("rows", rows=self.rows, resumed=self.resumed)
+                        )  # where it begins: a restart got so far
                     shard = self._active[0]
                     if self._step(shard):
                         self._active.popleft()
@@ -205,7 +207,7 @@ class _Scoring:
             shard.write(self._encoder.encode(batch.select(RECORD_COLUMNS), answer.predictions))
         except TransactionFailed as exc:
             shard.recover(exc)
-        self._reports.rows(self.rows, self._figures)
+        self._reports.rows(self.rows, self.resumed, self._figures)
         return False
 
     def _figures(self) -> Figures:

@@ -76,6 +76,15 @@ def test_the_rate_is_that_of_the_last_seconds_and_a_stop_leaves_no_time() -> Non
     assert (row.rate, row.left_s) == (None, None)
 
 
+def test_what_a_run_that_was_cut_off_had_done_is_no_part_of_the_rate() -> None:
+    row = Row("v1", TOTAL, scoring(0))
+    row.take(scoring(500_000, resumed=500_000), 0.0)
+    row.take(scoring(1_000_000, resumed=1_000_000), 0.01)  # another partition
+    row.take(scoring(1_010_000, resumed=1_000_000), 1.0)
+    assert row.rate == pytest.approx(10_000)
+    assert row.left_s == pytest.approx(99)
+
+
 def test_states_are_named_and_a_version_that_fails_keeps_its_figures() -> None:
     row = Row("v1", TOTAL, scoring(0, state="loading"))
     assert row.state == "loading"

@@ -34,7 +34,7 @@ class Row:
         name: what it is called.
         total: records.
         progress: the last that was told.
-        seen: (time, records) of the last seconds, for the rate.
+        seen: (time, records computed by then) of the last seconds, for the rate.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Row:
         if progress.figures is None:  # a version that failed says no more; what it said last is still true
             progress = replace(progress, figures=self.progress.figures)
         if progress.stage == "scoring" and progress.state == "running" and progress.rows:
-            self.seen.append((now, progress.rows))
+            self.seen.append((now, progress.rows - progress.resumed))
             while len(self.seen) > 2 and now - self.seen[0][0] > _WINDOW_S:
                 self.seen.popleft()
         self.progress = progress

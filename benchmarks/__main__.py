@@ -15,6 +15,7 @@ BENCHMARKS = (
     "wire",
     "decode",
     "clients",
+    "host",
     "verify",
     "compare",
     "growth",

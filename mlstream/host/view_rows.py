@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from dataclasses import dataclass
 
 import polars as pl
@@ -30,7 +31,7 @@ class ViewRows:
         found = self._stretches.get(file)
         if found is None or not found.holds(start, rows):
             length = rows * max(1, _STRETCH_ROWS // max(1, rows))
-            found = _Stretch(start, pl.scan_ipc(file).slice(start, length).collect())
+            found = _Stretch(start, pl.scan_ipc(glob.escape(file)).slice(start, length).collect())
             self._stretches.pop(file, None)
             self._stretches[file] = found
             if len(self._stretches) > _MOST_FILES:

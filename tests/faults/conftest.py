@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mlstream.snapshots.snapshot import Snapshot
     from tests.faults.scene import Commands, Scene
 
-SHORT_ROUNDS = 6
+SHORT_ROUNDS = 4
 
 
 @pytest.fixture(scope="session")

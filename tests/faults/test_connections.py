@@ -67,13 +67,16 @@ def test_connections_that_break_at_any_moment_of_a_freeze_change_nothing_of_it(
     expected = freeze("undisturbed", topic)
     assert expected.rows == 6000
     with FaultProxy() as proxy:
-        cut = 0
+        cut: list[int] = []
+
+        def cut_once(progress: Progress) -> None:
+            if progress.rows > 1000 and len(cut) == number:
+                cut.append(proxy.drop())
 
         def disturb() -> None:
-            nonlocal cut
             match dice.randrange(4):
                 case 0:
-                    cut += proxy.drop()
+                    proxy.drop()
                 case 1:
                     proxy.cut_after(dice.randrange(40_000))
                 case 2:
@@ -85,12 +88,13 @@ def test_connections_that_break_at_any_moment_of_a_freeze_change_nothing_of_it(
         for number in range(max(3, rounds // 4)):
             home = Home(tmp_path / f"home-{number}")
             with while_doing(disturb, every_s=0.1):
-                found = freeze("disturbed", topic, connection=proxy.through(broker), home=home)
+                found = freeze("disturbed", topic, connection=proxy.through(broker), home=home, progress=cut_once)
             assert found.id == expected.id
             (stream,) = found.cuts()[0].streams
             assert sum(part.fetched for part in stream.partitions) == 6000
             found.verify(deep=True)
-        assert cut > 0
+            assert len(cut) == number + 1
+        assert sum(cut) > 0
 
 
 @pytest.mark.usefixtures("small_answers")

@@ -21,6 +21,7 @@ import stat
 import sys
 import tempfile
 import threading
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -180,10 +181,11 @@ def main() -> None:
             child = os.fork()
             if child == 0:
                 try:
-                    os.write(report.fileno(), json.dumps(run(json.loads(line))).encode())
-                    os._exit(0)
-                finally:
-                    os._exit(70)
+                    found = run(json.loads(line))
+                except BaseException:
+                    found = {"exit_code": 70, "stderr": traceback.format_exc()}
+                os.write(report.fileno(), json.dumps(found).encode())
+                os._exit(0)
             _, status = os.waitpid(child, 0)
             report.seek(0)
             text = report.read().decode()

@@ -50,11 +50,39 @@ Messages name the thing and the fix. Errors hold their facts as attributes, so t
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar
+
+_LOGIN = re.compile(r"(?<=://)[^\s/?#@]*:[^\s'\"]*@")
+_PARAMETER = re.compile(
+    r"([?&;](?:sig|[\w.%-]*(?:secret|token|passw|key|credential|signature)[\w.%-]*)=)[^\s&;'\"]+", re.IGNORECASE
+)
+
+
+def redacted(text: str) -> str:
+    """A text without what URLs in it give away: users with passwords, and parameters that are called like secrets.
+
+    The last resort, for words of drivers and of users; who knows that a text is a URL uses `shown_url`.
+    """
+    if "://" not in text:
+        return text
+    return _PARAMETER.sub(r"\1…", _LOGIN.sub("…@", text))
+
+
+def shown_url(url: str) -> str:
+    """A URL that is none that can be used, as far as it may be shown: no user, no password, no parameters."""
+    scheme, mark, rest = url.partition("://")
+    if not mark:
+        return "…" if "@" in url else url
+    place = re.split("[?#]", rest, maxsplit=1)[0]
+    if "@" in rest[len(place) :]:
+        return f"{scheme}://…"  # nobody knows where the password ends
+    _, login, host = place.rpartition("@")
+    return f"{scheme}://{'…@' if login else ''}{host}{'?…' if place != rest else ''}"
 
 
 class MlstreamError(Exception):
-    """The root. `hint` says what to do next; further facts are attributes.
+    """The root. `hint` says what to do next; further facts are attributes. No message shows a URL's password.
 
     Args:
         message: one sentence that names the thing and what is wrong with it.
@@ -65,9 +93,10 @@ class MlstreamError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str, *, hint: str | None = None, **facts: Any) -> None:
+        message = redacted(message)
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = None if hint is None else redacted(hint)
         self.facts = facts
 
     def __getattr__(self, name: str) -> Any:

@@ -19,9 +19,10 @@ from urllib.parse import unquote, urlsplit
 
 from platformdirs import user_cache_path
 
-from mlstream.errors import UsageError
+from mlstream.errors import UsageError, shown_url
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_NO_USERS = ("http", "https", "s3", "s3a", "gs", "gcs")  # what stands before @ in these can only be a secret
 _MARKS = (".mlstream", ".git", "pyproject.toml")
 
 
@@ -123,16 +124,22 @@ def plain_url(url: str) -> str:
     """A URL in the form by which it is known: without a slash at the end, its scheme in small letters.
 
     Raises:
-        UsageError: it holds a password, or a query or fragment, which would be lost.
+        UsageError: it is none, it holds a password, or a query or fragment, which would be lost. No message repeats
+            what may be secret.
     """
-    parts = urlsplit(url)
-    if parts.password is not None:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise UsageError(f"{shown_url(url)}: this is no URL", hint="name a folder: s3://bucket/folder") from None
+    login, at, _ = parts.netloc.rpartition("@")
+    cut_off = not at and ":" in parts.netloc and "@" in parts.path  # a password with a '/' in it
+    if ":" in login or (login and parts.scheme in _NO_USERS) or cut_off:
         raise UsageError(
-            f"{parts.scheme}://…@{parts.hostname or ''}: a URL with a password would be written into records",
+            f"{shown_url(url)}: a URL with a password would be written into records",
             hint="leave it out; credentials come from the environment, as the storage's own tools read them",
         )
-    if parts.query or parts.fragment:
-        raise UsageError(f"{url}: a store's URL has no '?' or '#'", hint="name a folder: s3://bucket/folder")
+    if "?" in url or "#" in url:
+        raise UsageError(f"{shown_url(url)}: a store's URL has no '?' or '#'", hint="name a folder: s3://bucket/folder")
     scheme, rest = url.split("://", 1)
     rest = rest.rstrip("/") if scheme.lower() != "file" or rest.strip("/") else "/"
     return f"{scheme.lower()}://{rest}"
@@ -142,7 +149,8 @@ def folder_of(url: str) -> Path:
     """The folder that a `file://` URL names."""
     parts = urlsplit(url)
     if parts.netloc not in ("", "localhost"):
-        raise UsageError(f"{url}: it names the host {parts.netloc}", hint="write file:///folder, with three slashes")
+        host = parts.netloc.rpartition("@")[2]
+        raise UsageError(f"{shown_url(url)}: it names the host {host}", hint="write file:///folder, with three slashes")
     return Path(unquote(parts.path)).resolve()
 
 

@@ -96,4 +96,6 @@ def errors_topic(output: str) -> str:
 
 
 def _suggest(name: str) -> str:
+    if "://" in name:  # of a URL nothing is made that could repeat its password
+        return "v1"
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "v1"

@@ -14,7 +14,7 @@ import click
 
 from mlstream import __version__
 from mlstream.cli.lazy import LazyGroup
-from mlstream.errors import MlstreamError, UsageError
+from mlstream.errors import MlstreamError, UsageError, redacted
 
 # name → (module, attribute, the help line that `mlstream --help` shows without importing the module)
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -90,6 +90,7 @@ def run(args: list[str] | None = None) -> int:
     except click.exceptions.Exit as exc:
         return exc.exit_code
     except click.ClickException as exc:
+        exc.message = redacted(exc.message)
         exc.show(file=sys.stderr)
         return UsageError.exit_code
     except (click.Abort, KeyboardInterrupt):
@@ -105,7 +106,9 @@ def run(args: list[str] | None = None) -> int:
     except Exception as exc:
         if os.environ.get("MLSTREAM_DEBUG"):
             raise
-        _print_error(f"unexpected {type(exc).__name__}: {exc}", "set MLSTREAM_DEBUG=1 to see where, and report it")
+        _print_error(
+            redacted(f"unexpected {type(exc).__name__}: {exc}"), "set MLSTREAM_DEBUG=1 to see where, and report it"
+        )
         return 1
 
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from mlstream.config.models import ExperimentConfig, SnapshotFile
 from mlstream.config.section import Section
-from mlstream.errors import ConfigError
+from mlstream.errors import ConfigError, shown_url
 from mlstream.home import project_root
 
 
@@ -157,7 +157,8 @@ def _explain(error: Any, model: type[Section]) -> str:
     given = error.get("input")
     if kind == "value_error" or isinstance(given, dict | list):
         return message
-    return f"{message[0].lower()}{message[1:]} (it is {given!r})"
+    shown = shown_url(given) if isinstance(given, str) and "://" in given else given
+    return f"{message[0].lower()}{message[1:]} (it is {shown!r})"
 
 
 def _keys_at(model: type[Section], where: tuple[Any, ...]) -> list[str]:

@@ -14,6 +14,7 @@ from mlstream.errors import UsageError
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _POSTGRES = re.compile(r"(postgresql|postgres)://([^/?]*)(?:/([^?]*))?(?:\?(.*))?", re.DOTALL)
 _SQLITE = re.compile(r"sqlite:///([^?]+)", re.DOTALL)
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(?=:)")
 _HOSTS = re.compile(
     r"(?:(?:\[[0-9A-Fa-f:.%]+\]|[^\[\]:,@]*)(?::\d*)?)(?:,(?:\[[0-9A-Fa-f:.%]+\]|[^\[\]:,@]*)(?::\d*)?)*"
 )
@@ -77,12 +78,12 @@ def parse_address(url: str, environment: Mapping[str, str] | None = None) -> Add
     sqlite = _SQLITE.fullmatch(whole)
     if sqlite is not None:
         return Address("sqlite", whole, f"sqlite:///{sqlite[1]}", path=unquote(sqlite[1]))
-    scheme = whole.partition(":")[0]
+    scheme = found[0] if (found := _SCHEME.match(whole)) is not None else ""
     if whole.startswith("sqlite:"):
         raise UsageError("an SQLite database is named by a path, without parameters", hint=_FORMS)
     if scheme.partition("+")[0] in ("postgresql", "postgres") and "://" in whole:
         raise UsageError("a database's URL names the database, not a driver", hint=_FORMS)
-    shown = f" ({scheme}://…)" if "://" in whole else ""
+    shown = f" ({scheme}://…)" if scheme and "://" in whole else ""
     raise UsageError(f"no URL of a database that can be read{shown}", hint=_FORMS)
 
 
@@ -102,7 +103,9 @@ def _expand(url: str, environment: Mapping[str, str]) -> str:
 def _postgres(url: str, server: str, database: str, query: str) -> Address:
     login, at, hosts = server.rpartition("@")
     user, _, password = login.partition(":")
-    if not _HOSTS.fullmatch(hosts) or "@" in password:
+    # An '@' further on: the password has a '/' or '?' in it, and what seems to be the host is its beginning.
+    cut_off = not at and ":" in hosts and "@" in f"{database}{query}"
+    if not _HOSTS.fullmatch(hosts) or "@" in password or cut_off:
         raise UsageError(
             "the database's URL: what stands between // and the database is not user:password@host:port",
             hint="percent-encode '@', ':', '/', '?' and '#' in a password, or write ${NAME} and set that variable",

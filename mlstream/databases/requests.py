@@ -34,13 +34,11 @@ def parse_table(text: str) -> TableRequest:
     """
     url, name = _split(text, "URL#TABLE, for example postgresql://user@host/db#weather")
     if "=" in name:
-        raise UsageError(f"table {name[:60]!r}: this is a query, not a table", hint="use --query for it")
-    try:
-        return TableRequest(url, check_table_name(name.strip()))
-    except UsageError as exc:
-        raise UsageError(
-            exc.message, hint="give it another name with a query: --query 'URL#name=SELECT * FROM …'"
-        ) from None
+        shown = f"table {name[:60]!r}: " if _may_be_shown(url, name) else ""
+        raise UsageError(f"{shown}this is a query, not a table", hint="use --query for it")
+    return TableRequest(
+        url, _checked(url, name, hint="give it another name with a query: --query 'URL#name=SELECT * FROM …'")
+    )
 
 
 def parse_query(text: str) -> TableRequest:
@@ -55,7 +53,26 @@ def parse_query(text: str) -> TableRequest:
     query = query.strip().rstrip(";").strip()
     if not equals or not query:
         raise UsageError("a query has the form URL#NAME=SELECT …, and this has no query", hint=f"write {form}")
-    return TableRequest(url, check_table_name(name.strip()), query)
+    return TableRequest(url, _checked(url, name), query)
+
+
+def _checked(url: str, name: str, *, hint: str | None = None) -> str:
+    try:
+        return check_table_name(name.strip())
+    except UsageError as exc:
+        if _may_be_shown(url, name):
+            raise UsageError(exc.message, hint=hint or exc.hint) from None
+        raise UsageError(
+            "what stands after the first # of the request is no name of a table: a name holds A-Z, a-z, 0-9, '_', '.' "
+            "and '-'",
+            hint=f"write %23 for a # in a password; {hint}" if hint else "write %23 for a # in a password",
+        ) from None
+
+
+def _may_be_shown(url: str, name: str) -> bool:
+    """Whether what stands after the first # is no part of a password that has a # in it."""
+    server = url.partition("://")[2].partition("/")[0]
+    return "@" not in name and ("@" in server or ":" not in server)
 
 
 def _split(text: str, form: str) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlstream.errors import MlstreamError, StoreError
+from mlstream.errors import MlstreamError, StoreError, shown_url
 from mlstream.snapshots.remote import Found, too_large, unusable
 
 if TYPE_CHECKING:
@@ -37,10 +37,13 @@ class FsspecRemote:
             )
         except ImportError as exc:
             raise StoreError(
-                f"{url}: the driver of such stores is not installed: {exc}", hint="install the package that it names"
+                f"{shown_url(url)}: the driver of such stores is not installed: {exc}",
+                hint="install the package that it names",
             ) from exc
         except Exception as exc:
-            raise unusable(url, "", _reason(exc), hint="a store is a folder, or a URL that fsspec knows") from exc
+            raise unusable(
+                shown_url(url), "", _reason(exc), hint="a store is a folder, or a URL that fsspec knows"
+            ) from exc
         self._files, self._root = found[0], found[1].rstrip("/")
 
     def list(self, folder: str, *, beginning: str = "") -> list[Found]:

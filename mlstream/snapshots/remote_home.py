@@ -27,7 +27,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from mlstream.errors import IntegrityError, NameTaken, StoreError
+from mlstream.errors import IntegrityError, NameTaken, StoreError, shown_url
 from mlstream.home import Home
 from mlstream.snapshots.failures import store_error
 from mlstream.snapshots.remote import Found, Remote, manifest_path, object_path, ref_path, storage_path
@@ -67,7 +67,8 @@ class Mirror:
         scheme = self.url.split("://", 1)[0]
         if scheme not in SCHEMES:
             raise StoreError(
-                f"home {self.url}: a home must be a store that writes under conditions, and {scheme}:// does not say",
+                f"home {shown_url(self.url)}: a home must be a store that writes under conditions, "
+                f"and {scheme}:// does not say",
                 hint="use a folder, or a URL that begins with s3://, gs:// or abfs://; any URL can be pushed to",
                 url=self.url,
             )

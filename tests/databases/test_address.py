@@ -62,6 +62,9 @@ def test_a_variable_that_is_not_set_is_named() -> None:
         ("mysql://me:geheim@h/db", r"no URL of a database that can be read \(mysql://…\)"),
         ("sqlite:///a.db?key=geheim", "by a path, without parameters"),
         ("geheim", "no URL of a database"),
+        ("me:geheim@h://x", "no URL of a database"),
+        ("postgresql://me:12/geheim@h/db", "percent-encode '@'"),
+        ("postgresql://me:12?user=geheim@h/db", "percent-encode '@'"),
     ],
 )
 def test_what_is_no_url_is_refused_without_repeating_it(url: str, message: str) -> None:
@@ -87,6 +90,10 @@ def test_a_query_has_a_name_and_may_hold_any_signs() -> None:
         (parse_table, "postgresql://me:geheim@h/db#a=SELECT 1", "a query, not a table; use --query"),
         (parse_table, "postgresql://me:geheim@h/db#two words", "give it another name with a query"),
         (parse_table, "postgresql://me:geheim@h/db#../x", "give it another name with a query"),
+        (parse_table, "postgresql://me:x#geheim@h/db#weather", "no name of a table.*write %23"),
+        (parse_table, "postgresql://me:x#geheim#weather", "no name of a table.*write %23"),
+        (parse_table, "postgresql://me:x#geheim=@h/db#weather", "this is a query"),
+        (parse_query, "postgresql://me:x#geheim@h/db#weather=SELECT 1", "no name of a table.*write %23"),
         (parse_query, "postgresql://me:geheim@h/db#SELECT 1", "this has no query"),
         (parse_query, "postgresql://me:geheim@h/db#a=;", "this has no query"),
         (parse_query, "postgresql://me:geheim@h/db#a/b=SELECT 1", "a name holds A-Z"),

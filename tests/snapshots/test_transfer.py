@@ -340,6 +340,54 @@ def test_what_is_no_url_of_a_store_is_named(url: str, why: str) -> None:
         open_remote(url)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://geheim@host/store",
+        "s3://key:geheim@bucket/x",
+        "s3://key:x/geheim@bucket/x",
+        "s3://geheim@bucket/x",
+        "S3://key:x?geheim@bucket/x",
+        "abfs://box@account.dfs.core.windows.net/x?sig=geheim",
+        "s3://bucket/x?secret_access_key=geheim",
+        "s3://bucket/x#geheim",
+        "https://[geheim@host/store",
+        "https://me:geheim\N{ACCOUNT OF}@host/store",
+        "file://geheim@elsewhere/x",
+        "nope://geheim@host/x",
+    ],
+)
+def test_no_message_repeats_what_may_be_secret_in_a_url(
+    bare_cli: Callable[..., Called], url: str, ticks: Snapshot
+) -> None:
+    with pytest.raises(MlstreamError) as caught:
+        open_remote(url)
+    assert "geheim" not in str(caught.value)
+    for words in (("snapshot", "push", "ticks", url), ("snapshot", "pull", "ticks", url), ("--home", url, "run", "ls")):
+        called = bare_cli(*words)
+        assert called.exit_code in (1, 2)
+        assert "geheim" not in called.stdout + called.stderr
+
+
+def test_a_url_that_stands_where_none_is_expected_is_shown_without_its_password(
+    bare_cli: Callable[..., Called], tmp_path: Path
+) -> None:
+    url = "postgresql://me:geheim@host/db?sslpassword=geheim"
+    file = tmp_path / "freeze.yaml"
+    file.write_text(f"snapshot:\n  tables: {url}\n  topics: ['{url}']\n")
+    for words in (
+        ("create", "x", "--config", str(file)),
+        ("create", "x", "--topic", url),
+        ("create", "x", "--from", url, "--topic", "t"),
+        ("show", url),
+        ("show", "ticks", url),
+        ("tag", "ticks", url),
+    ):
+        called = bare_cli("snapshot", *words)
+        assert called.exit_code in (1, 2)
+        assert "geheim" not in called.stdout + called.stderr
+
+
 def test_a_web_server_of_plain_files_can_be_pulled_from(ticks: Snapshot, other: Home) -> None:
     handler = partial(SimpleHTTPRequestHandler, directory=str(ticks.store.path))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:

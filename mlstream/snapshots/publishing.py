@@ -8,13 +8,16 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mlstream.errors import StoreError
+from mlstream.errors import StoreError, UnknownSnapshot
 from mlstream.snapshots import documents
+from mlstream.snapshots.damage import damaged
 from mlstream.snapshots.failures import store_error
 from mlstream.snapshots.store import Store
+from mlstream.snapshots.taken import name_taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ def publish(store: Store, publication: Publication, *, staged: Path) -> None:
     The caller holds the name (`Store.claim`), if there is one.
 
     Raises:
+        NameTaken: the name was given to another snapshot since the caller looked; it stays so.
         StoreError: when the store cannot be written, or an object that is relied on was deleted; nothing is published.
     """
     with store.lease(f"publishing {publication.name or publication.snapshot_id[:12]}") as lease:
@@ -66,6 +70,7 @@ def publish(store: Store, publication: Publication, *, staged: Path) -> None:
                 hint="run the command again",
                 object=digest,
             )
+        _check_name(store, publication)
         cuts = publication.all_cuts()
         if store.mirror is not None:
             parts = {
@@ -74,7 +79,11 @@ def publish(store: Store, publication: Publication, *, staged: Path) -> None:
                 **{f"cuts/{name}": data for name, data in cuts.items()},
             }
             store.mirror.publish(
-                publication.snapshot_id, name=publication.name, objects=publication.objects, documents=parts
+                publication.snapshot_id,
+                name=publication.name,
+                objects=publication.objects,
+                documents=parts,
+                anew=damaged(store.index),
             )
         with store.writing():
             _publish(store, publication, cuts, staged=staged)
@@ -82,21 +91,35 @@ def publish(store: Store, publication: Publication, *, staged: Path) -> None:
 
 def _publish(store: Store, publication: Publication, cuts: Mapping[str, bytes], *, staged: Path) -> None:
     try:
-        # 1. the objects; one that is there already has the same bytes
+        # 1. the objects; one that is there already has the same bytes, or is damaged and mended now
         for digest, file in publication.objects.items():
             documents.move_into_place(file, store.object(digest), mode=0o444)
         for folder in {store.object(digest).parent for digest in publication.objects}:
             documents.flush_folder(folder)
+        for digest in damaged(store.index).intersection(publication.objects):
+            store.mark(digest, damaged=False)
         # 2. where they are, and how they came about
         documents.write_document(store.storage(publication.snapshot_id), publication.storage, staged=staged)
         for name, data in cuts.items():
             documents.write_document(store.path / "cuts" / name, data, staged=staged)
         # 3. the manifest: from here on the snapshot exists
         documents.write_document(store.manifest(publication.snapshot_id), publication.manifest, staged=staged)
-        # 4. its name
+        # 4. its name: through the gate, so that it is not given to another snapshot between the look and the writing
         if publication.name is not None:
-            documents.write_document(
-                store.ref(publication.name), f"{publication.snapshot_id}\n".encode(), staged=staged
-            )
+            with store.gate():
+                _check_name(store, publication)
+                documents.write_document(
+                    store.ref(publication.name), f"{publication.snapshot_id}\n".encode(), staged=staged
+                )
     except OSError as exc:
         raise store_error(store.path, exc) from exc
+
+
+def _check_name(store: Store, publication: Publication) -> None:
+    """Refuse a name that stands for another snapshot. Of a store at a URL the URL's ref decides, not the copy's."""
+    if publication.name is None or store.mirror is not None:
+        return
+    with suppress(UnknownSnapshot):
+        taken = store.id_of(publication.name)
+        if taken != publication.snapshot_id:
+            raise name_taken(publication.name, taken)

@@ -19,7 +19,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -182,13 +182,20 @@ class Mirror:
         return missing_there(self.remote, sizes)
 
     def publish(
-        self, snapshot_id: str, *, name: str | None, objects: Mapping[str, Path], documents: Mapping[str, bytes]
+        self,
+        snapshot_id: str,
+        *,
+        name: str | None,
+        objects: Mapping[str, Path],
+        documents: Mapping[str, bytes],
+        anew: Collection[str] = (),
     ) -> None:
         """Make a snapshot visible in the store, its parts first and its name last.
 
         Args:
             objects: digest → file; those that are there already are not sent.
             documents: path → bytes: the storage map, the cuts, the manifest.
+            anew: objects that are sent although they are there: they are damaged.
 
         Raises:
             NameTaken: somebody gave the name to another snapshot meanwhile.
@@ -196,7 +203,8 @@ class Mirror:
         """
         self._check_conditions()
         # 1. the objects
-        new = missing_there(self.remote, {digest: file.stat().st_size for digest, file in objects.items()})
+        sizes = {digest: file.stat().st_size for digest, file in objects.items() if digest not in anew}
+        new = [*missing_there(self.remote, sizes), *(digest for digest in objects if digest in anew)]
         in_parallel(lambda digest: upload_object(self.remote, digest, objects[digest]), new, jobs=JOBS)
         # 2. where they are, and how they came about; 3. the manifest
         last = manifest_path(snapshot_id)

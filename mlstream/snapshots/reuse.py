@@ -206,5 +206,5 @@ class _Shelf:
 
 
 def objects_are_there(store: Store, storage: Storage) -> bool:
-    """Whether every object exists and has its size. Their bytes are `verify`'s to check."""
+    """Whether every object exists, has its size and was not found damaged. Their bytes are `verify`'s to check."""
     return not store.missing({digest: found.size_bytes for digest, found in storage.objects.items()})

@@ -8,7 +8,7 @@ refs/NAME              an id
 keeps/ID-UNTIL.json    a snapshot that is protected until then
 restores/KEY.json      which topic a snapshot was restored to; KEY.parquet: which offset became which
 leases/                what processes in progress rely on, so that gc spares it: see leases.py
-index/                 derived: which snapshots hold what of a partition
+index/                 derived: which snapshots hold what of a partition, which objects were found damaged
 views/                 derived: decoded columns
 tmp/                   work in progress, one folder a process; what a killed one left is removed by the next
 """
@@ -30,6 +30,7 @@ from filelock import FileLock, Timeout
 
 from mlstream.errors import IntegrityError, NameTaken, StoreError, UnknownSnapshot
 from mlstream.home import Home
+from mlstream.snapshots import damage
 from mlstream.snapshots.documents import flush_folder, write_document
 from mlstream.snapshots.failures import is_unwritable
 from mlstream.snapshots.failures import store_error as store_error
@@ -119,19 +120,26 @@ class Store:
             in_parallel(self.obtain, missing, jobs=JOBS)
 
     def missing(self, sizes: Mapping[str, int]) -> list[str]:
-        """Of these objects (digest → bytes) those that are not there, or have another size."""
+        """Of these objects (digest → bytes) those that are not there, have another size, or were found damaged."""
+        marked = damage.damaged(self.index)
         if self.mirror is not None:
-            return self.mirror.missing(sizes)
-        return [digest for digest, size_bytes in sizes.items() if not self.holds(digest, size_bytes)]
+            lacking = marked.union(self.mirror.missing(sizes))
+            return [digest for digest in sizes if digest in lacking]
+        return [digest for digest, size in sizes.items() if digest in marked or not self._has(digest, size)]
 
     def holds(self, digest: str, size_bytes: int) -> bool:
-        """Whether the object is there and has its size. Its bytes are `verify`'s to check."""
-        if self.mirror is not None:
-            return not self.mirror.missing({digest: size_bytes})
+        """Whether the object is there, has its size, and was not found damaged. Its bytes are `verify`'s to check."""
+        return not self.missing({digest: size_bytes})
+
+    def _has(self, digest: str, size_bytes: int) -> bool:
         try:
             return self.object(digest).stat().st_size == size_bytes
         except OSError:
             return False
+
+    def mark(self, digest: str, *, damaged: bool) -> None:
+        """Remember what a look at an object's bytes showed, if the disk lets it; damaged ones count as not there."""
+        (damage.mark_damaged if damaged else damage.mark_sound)(self.index, digest)
 
     def manifest(self, snapshot_id: str) -> Path:
         """Where the manifest of that id is, or would be."""

@@ -1,6 +1,6 @@
 """Check snapshots against their digests, from the manifest down to every row, and name all that is wrong.
 
-Changes nothing.
+Changes nothing, but remembers which objects are damaged, so that nobody builds on them (damage.py).
 """
 
 from __future__ import annotations

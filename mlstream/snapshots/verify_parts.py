@@ -1,13 +1,13 @@
 """What is wrong with single objects, tables and names of a store, and what of a snapshot needs an object.
 
-Reads; changes nothing.
+Reads; changes nothing but the marks of damaged objects.
 """
 
 from __future__ import annotations
 
 import hashlib
 
-from mlstream.errors import MlstreamError, UnknownSnapshot
+from mlstream.errors import IntegrityError, MlstreamError, UnknownSnapshot
 from mlstream.snapshots.content import TableContent
 from mlstream.snapshots.findings import Finding
 from mlstream.snapshots.manifest import Content
@@ -20,7 +20,10 @@ _READ_BYTES = 1 << 20
 
 
 def object_problem(store: Store, digest: str, size_bytes: int) -> str | None:
-    """What is wrong with an object; None when it is there and has the bytes of its name."""
+    """What is wrong with an object; None when it is there and has the bytes of its name.
+
+    One with other bytes is marked: it counts as not there until it is mended.
+    """
     found = hashlib.sha256()
     size = 0
     try:
@@ -29,9 +32,13 @@ def object_problem(store: Store, digest: str, size_bytes: int) -> str | None:
                 found.update(block)
                 size += len(block)
     except OSError as exc:
+        store.mark(digest, damaged=True)
         return f"it cannot be read: {exc.strerror or exc}"
     except MlstreamError as exc:
+        if store.mirror is not None and isinstance(exc, IntegrityError):  # here, one that is missing needs no mark
+            store.mark(digest, damaged=True)
         return problem_of(exc, f"object {digest}")
+    store.mark(digest, damaged=found.hexdigest() != digest)
     if found.hexdigest() == digest:
         # A digest that is right of a size that is wrong: the storage map lies.
         return None if size == size_bytes else f"it has {size} bytes, and the storage map says {size_bytes}"

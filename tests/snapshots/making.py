@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -63,6 +64,14 @@ def left(home: Home) -> list[str]:
     if not home.path.exists():
         return []
     return sorted(str(p.relative_to(home.path)) for p in home.path.rglob("*") if p.is_file() and p.suffix != ".lock")
+
+
+def flip(path: Path) -> None:
+    """Change one bit in the middle of a file, and leave its size as it is."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(data)
 
 
 def values(found: Sequence[bytes | None], *, start: int = 0) -> list[Row]:

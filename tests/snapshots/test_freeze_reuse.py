@@ -13,9 +13,11 @@ import mlstream
 from mlstream.broker.admin import delete_topic
 from mlstream.broker.client import Client
 from mlstream.broker.connection import Connection
+from mlstream.errors import IntegrityError
 from mlstream.home import Home
 from mlstream.snapshots.capture import Frozen
 from tests.snapshots.kafka import Sent, produce
+from tests.snapshots.making import flip
 
 pytestmark = pytest.mark.broker
 
@@ -82,7 +84,7 @@ def test_many_partitions_are_asked_for_together_and_one_that_is_shorter_now_is_c
     assert (third.fetched, third.snapshot.id) == ({3: 1, 99: 5}[last_offset], first.snapshot.id)
 
 
-def test_a_damaged_object_is_not_built_upon_and_is_healed_by_freezing_again(
+def test_a_missing_object_is_not_built_upon_and_is_healed_by_freezing_again(
     broker: Connection, make: Callable[..., None], froze: Freeze, topic: str
 ) -> None:
     make()
@@ -93,6 +95,25 @@ def test_a_damaged_object_is_not_built_upon_and_is_healed_by_freezing_again(
     again = froze("one")
     assert (again.existed, again.fetched, again.snapshot.id) == (True, 10, first.id)
     again.snapshot.verify(deep=True)
+
+
+def test_an_object_that_was_found_damaged_is_not_built_upon_and_is_healed_by_freezing_again(
+    broker: Connection, make: Callable[..., None], froze: Freeze, topic: str
+) -> None:
+    make()
+    produce(broker, topic, [Sent(b"x")] * 10)
+    first = froze("one").snapshot
+    shared = froze("shares-it", f"{topic}[0]@2..8").snapshot
+    (name,) = first.storage.objects
+    assert set(shared.storage.objects) == {name}
+    flip(first.store.object(name))
+    with pytest.raises(IntegrityError, match=f"object {name}: its bytes have changed"):
+        shared.verify()
+    again = froze("one")
+    assert (again.existed, again.fetched, again.snapshot.id) == (True, 10, first.id)
+    again.snapshot.verify(deep=True)
+    shared.verify(deep=True)
+    assert froze("two").fetched == 0
 
 
 def test_compacted_topics_and_topics_made_anew_are_never_built_upon(

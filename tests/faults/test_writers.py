@@ -147,8 +147,8 @@ def test_what_javas_producers_write_in_all_codecs_and_interleaved_transactions_i
     for part in whole.streams[0].partitions:
         rows = frame.filter(frame["partition"] == part.partition)
         assert list(oracle.rows_of(rows.to_arrow())) == consume(broker, topic, part.partition, 0, part.stop)
-    aborted, _ = ledger.gaps(whole, topic)
-    assert aborted > 0
+    # Of those that a freeze took from an earlier one, the earlier one's cut knows the cause.
+    assert sum(ledger.gaps(found, topic)[0] for found in taken) > 0
     assert oracle.recomputed_id(whole.store.path, whole.id) == whole.id
 
 

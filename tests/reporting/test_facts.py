@@ -56,7 +56,7 @@ def example(home: Home, root: Path) -> Run:
         input=Input("flights", {"carrier": "string"}, digest("view"), (PartitionRange("flights", 0, 5, 1005),), 1000),
         versions={
             "v1": VersionOutcome(
-                "v1", "complete", DESCRIBED, "flights.v1.abc", "id", Path("v1.log"), 1000, measured=measured,
+                "v1", "complete", DESCRIBED, "flights.v1.abc", "id", Path("v1.log"), rows=1000, measured=measured,
                 output_id=digest("output"),
             ),
             "v2": VersionOutcome("v2", "failed", failed, None, None, Path("v2.log"), error="no"),

@@ -11,23 +11,21 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mlstream.errors import IntegrityError, StoreError
 from mlstream.snapshots.cuts import parse_cut
+from mlstream.snapshots.forms import Form, forms_of, read_footer
 from mlstream.snapshots.manifest import Content
-from mlstream.snapshots.objects import OBJECT_SCHEMA
 from mlstream.snapshots.storage import Storage, StoredObject
 
 _HINT = "it was not made by mlstream; do not use it"
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _CLUSTER = re.compile(r"[ -~]{0,249}")
 _MOST_ROWS = 1 << 31
-_MOST_FOOTER_BYTES = 64 << 20
 _MOST_GROUP_BYTES = 2 << 30  # a row group is closed at 32 MiB of rows, and one record may be large
 _SPARE_BYTES = 64 << 20
 
@@ -48,7 +46,7 @@ def check_documents(content: Content, storage: Storage, *, where: str) -> None:
         for text in (table.name, *(column.name for column in table.columns)):
             if not text or any(ord(sign) < 32 or ord(sign) == 127 for sign in text):
                 raise IntegrityError(f"{where}: {text[:80]!r} is no name of a table or column", hint=_HINT)
-    used = uses(content, storage)
+    used = {*forms_of(content, storage), *(file.sha256 for file in content.files)}
     for digest, found in storage.objects.items():
         if digest not in used:
             raise IntegrityError(f"{where}: it lists object {digest}, which nothing in it uses", hint=_HINT)
@@ -61,14 +59,6 @@ def check_documents(content: Content, storage: Storage, *, where: str) -> None:
 def _is(pattern: re.Pattern[str], found: object) -> bool:
     """Whether it is text of that form; JSON may have put anything there."""
     return isinstance(found, str) and pattern.fullmatch(found) is not None
-
-
-def uses(content: Content, storage: Storage) -> dict[str, str]:
-    """Object → what it is used for: "stream", "table" or "file"; Parquet comes before file."""
-    found = {file.sha256: "file" for file in content.files}
-    found |= {piece.object: "table" for table in storage.tables for piece in table.pieces}
-    cells = (cell for stream in storage.streams for part in stream.partitions for cell in part.cells)
-    return found | {piece.object: "stream" for cell in cells for piece in cell.pieces}
 
 
 def check_cut(data: bytes, *, where: str) -> None:
@@ -117,32 +107,27 @@ def check_room(sizes: Mapping[str, int], folder: Path, *, where: str) -> None:
         )
 
 
-def check_parquet(path: Path, known: StoredObject, *, use: str, where: str) -> None:
-    """Check the footer of an object that came: its rows, its columns, and what it would take in memory.
+def check_parquet(path: Path, known: StoredObject, *, forms: Sequence[Form], where: str) -> None:
+    """Check the footer of an object that came: its rows, its columns' types, and what it would take in memory.
 
     Args:
-        use: "stream", "table" or "file"; a file may hold anything.
+        forms: what it holds rows of; a file, which may hold anything, has none.
 
     Raises:
         IntegrityError: when it is not what the storage map says.
     """
-    if use == "file":
+    if not forms:
         return
     try:
-        with pq.ParquetFile(
-            path,
-            thrift_string_size_limit=_MOST_FOOTER_BYTES,
-            thrift_container_size_limit=_MOST_FOOTER_BYTES >> 4,
-        ) as file:
-            metadata, schema = file.metadata, file.schema_arrow
+        metadata, schema = read_footer(path)
     except (OSError, pa.ArrowException) as exc:
         raise IntegrityError(f"{where}: object {path.name}: it is no Parquet file: {exc}", hint=_HINT) from exc
     if metadata.num_rows != known.rows:
         raise IntegrityError(
             f"{where}: object {path.name}: it has {metadata.num_rows} rows instead of {known.rows}", hint=_HINT
         )
-    if use == "stream" and schema.names != OBJECT_SCHEMA.names:
-        raise IntegrityError(f"{where}: object {path.name}: its columns are not those of records", hint=_HINT)
+    for problem in filter(None, (form.problem(schema) for form in forms)):
+        raise IntegrityError(f"{where}: object {path.name}: {problem}", hint=_HINT)
     groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
     if any(not 0 <= group.total_byte_size <= _MOST_GROUP_BYTES for group in groups):
         raise IntegrityError(f"{where}: object {path.name}: it would take too much memory", hint=_HINT)

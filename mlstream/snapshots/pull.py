@@ -2,7 +2,8 @@
 
 1. find it there; claim the name here, refuse one that stands for something else
 2. the manifest, the storage map, the cuts: small files, of bounded size, checked before anything else is fetched
-3. hold what the store here has of it against gc, then look what that is
+3. hold what the store here has of it against gc, then look what that is, by the bytes: what is damaged here is
+   fetched anew
 4. fetch the other objects into a small store of their own, several at once: no more bytes than announced, each with
    the digest that is its name
 5. check that store as `verify --deep` does, down to every row
@@ -21,7 +22,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,12 +31,13 @@ from filelock import FileLock, Timeout
 
 from mlstream.errors import IntegrityError, StoreError
 from mlstream.home import Home, find_home
-from mlstream.snapshots.arrival import check_cut, check_documents, check_parquet, check_room, uses
+from mlstream.snapshots.arrival import check_cut, check_documents, check_parquet, check_room
+from mlstream.snapshots.forms import forms_of
 from mlstream.snapshots.manifest import Content, parse_content
 from mlstream.snapshots.names import tag
 from mlstream.snapshots.publishing import Publication, publish
 from mlstream.snapshots.remote import Remote
-from mlstream.snapshots.remote_fetch import Counter, Progress, fetch_object
+from mlstream.snapshots.remote_fetch import Counter, Progress, fetch_object, sha256_of
 from mlstream.snapshots.remote_open import open_remote
 from mlstream.snapshots.reuse import objects_are_there
 from mlstream.snapshots.snapshot import Snapshot, open_snapshot
@@ -186,7 +188,8 @@ def _whole_here(store: Store, arriving: _Arriving) -> Storage | None:
         check_storage(here, arriving.content, snapshot_id)
     except IntegrityError:
         return None
-    return here if objects_are_there(store, here) else None
+    sound = objects_are_there(store, here) and all(_are_sound(store, here.objects))
+    return here if sound else None
 
 
 def _fetch(
@@ -200,7 +203,10 @@ def _fetch(
 ) -> dict[str, Path]:
     """All objects into the small store: linked when they are here, else fetched; the fetched ones, and where."""
     sizes = {digest: found.size_bytes for digest, found in arriving.storage.objects.items()}
-    missing = {digest: sizes[digest] for digest in store.missing(sizes)}
+    lacking = set(store.missing(sizes))
+    here = [digest for digest in sizes if digest not in lacking]
+    lacking.update(digest for digest, sound in zip(here, _are_sound(store, here), strict=True) if not sound)
+    missing = {digest: size for digest, size in sizes.items() if digest in lacking}
     check_room(missing, store.path, where=remote.url)
     for folder in {small.object(digest).parent for digest in sizes}:
         folder.mkdir(parents=True, exist_ok=True)
@@ -210,20 +216,36 @@ def _fetch(
         jobs=ASKING,
     )
     counter = Counter(missing, progress)
-    used = uses(arriving.content, arriving.storage)
+    forms = forms_of(arriving.content, arriving.storage)
 
     def fetch(digest: str) -> None:
         fetch_object(remote, digest, sizes[digest], small.object(digest), counter)
         known = arriving.storage.objects[digest]
-        check_parquet(small.object(digest), known, use=used[digest], where=remote.url)
+        check_parquet(small.object(digest), known, forms=forms.get(digest, ()), where=remote.url)
 
     in_parallel(fetch, missing, jobs=jobs)
     return {digest: small.object(digest) for digest in missing}
 
 
+def _are_sound(store: Store, digests: Iterable[str]) -> list[bool]:
+    """Whether objects here have the bytes of their names; those that have not are marked, so that they are replaced."""
+
+    def is_sound(digest: str) -> bool:
+        try:
+            sound = sha256_of(store.obtain(digest)) == digest
+            if not sound and store.mirror is not None:  # the copy is damaged, and the store perhaps is not
+                sound = sha256_of(store.obtain_anew(digest)) == digest
+        except (OSError, IntegrityError):
+            sound = False
+        if not sound:
+            store.mark(digest, damaged=True)
+        return sound
+
+    return in_parallel(is_sound, digests, jobs=JOBS)
+
+
 def _link(path: Path, target: Path) -> None:
-    if target.exists():
-        return
+    target.unlink(missing_ok=True)  # what a pull before this one linked may be damaged
     try:
         target.hardlink_to(path)
     except OSError:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mlstream.errors import IntegrityError, MlstreamError
@@ -17,6 +19,21 @@ from mlstream.snapshots.remote_open import open_remote
 from mlstream.snapshots.snapshot import Snapshot
 
 Document = dict[str, Any]
+
+# Types that hold the same values as those of records, with the same digests.
+OTHER_TYPES = [
+    ("partition", pa.int64()),
+    ("offset", pa.uint64()),
+    ("timestamp", pa.timestamp("us", "UTC")),
+    ("timestamp", pa.timestamp("ms", "Europe/Berlin")),
+    ("timestamp", pa.timestamp("ms")),
+    ("timestamp", pa.int64()),
+    ("timestamp_type", pa.int16()),
+    ("key", pa.large_binary()),
+    ("value", pa.string()),
+    ("headers", pa.large_list(pa.struct([("key", pa.binary()), ("value", pa.binary())]))),
+    ("headers", pa.list_(pa.struct([("key", pa.string()), ("value", pa.binary())]))),
+]
 
 
 class Forged:
@@ -67,12 +84,18 @@ class Forged:
         def change(document: Document) -> None:
             known = document["objects"].pop(instead_of)
             document["objects"][digest] = {"size_bytes": str(len(data)), "rows": str(rows or known["rows"])}
-            for piece in pieces_of(document):
+            for piece in (*pieces_of(document), *(p for table in document["tables"] for p in table["pieces"])):
                 if piece["object"] == instead_of:
                     piece["object"] = digest
 
         self.storage(change)
         return digest
+
+
+def parquet(tmp_path: Path, table: pa.Table, **options: Any) -> bytes:
+    """The bytes of a Parquet file with these rows."""
+    pq.write_table(table, tmp_path / "made", **options)
+    return (tmp_path / "made").read_bytes()
 
 
 def cells_of(storage: Document) -> list[Document]:

@@ -9,7 +9,6 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,7 +23,7 @@ from mlstream.snapshots.pull import pull
 from mlstream.snapshots.remote_open import open_remote
 from mlstream.snapshots.snapshot import open_snapshot
 from mlstream.snapshots.storage import parse_storage
-from tests.snapshots.forging import Document, Forged, cells_of, files, pieces_of, places, put, refused
+from tests.snapshots.forging import Document, Forged, cells_of, files, parquet, pieces_of, places, put, refused
 from tests.snapshots.making import make_snapshot, plain
 
 
@@ -234,11 +233,6 @@ def test_sizes_that_no_object_has(forged: Forged, home: Home, size: str, rows: s
 def test_an_object_that_is_no_parquet(forged: Forged, home: Home) -> None:
     forged.put_object(b"#!/bin/sh\nrm -rf ~\n", forged.objects[0])
     refused(forged, home, "it is no Parquet file")
-
-
-def parquet(tmp_path: Path, table: pa.Table, **options: Any) -> bytes:
-    pq.write_table(table, tmp_path / "made", **options)
-    return (tmp_path / "made").read_bytes()
 
 
 def test_an_object_with_other_columns(forged: Forged, home: Home, tmp_path: Path) -> None:

@@ -214,3 +214,16 @@ def test_a_password_is_shown_nowhere(bare_cli: Call, home: Home, postgres: Postg
     texts = [said.stdout + said.stderr for said in (made, shown, failed)]
     texts += [path.read_text() for path in home.path.rglob("*.json")]
     assert not [text for text in texts if "Sesame" in text]
+
+
+@pytest.mark.broker
+def test_a_compacted_topic_is_said_to_be_one(
+    cli: Call, broker: Connection, client: Client, topic: str, filled: str
+) -> None:
+    compacted = f"{topic}-compacted"
+    create_topic(client, compacted, partitions=1, config={**KEEP_EVERYTHING, "cleanup.policy": "compact"})
+    produce(broker, compacted, [Sent(b"{}", key=b"k%d" % n, partition=0) for n in range(5)])
+    done = cli("snapshot", "create", "both", "--topic", compacted, "--topic", filled)
+    assert done.exit_code == 0
+    assert f"{compacted} is compacted: a key that was written again meanwhile may be missing" in done.stderr
+    assert f"{filled} is compacted" not in done.stderr

@@ -99,6 +99,12 @@ def print_frozen(session: Session, frozen: Frozen, seconds: float) -> None:
     ]
     print_facts(session, facts)
     print_content(session, found, frozen.cut)
+    for stream in frozen.cut.streams:
+        if "compact" in (stream.cleanup_policy or ""):
+            session.say(
+                f"{stream.topic} is compacted: a key that was written again meanwhile may be missing, unless "
+                "min.compaction.lag.ms of the topic is longer than this freeze took"
+            )
     if frozen.collected is not None:
         for unknown in frozen.collected.unknown:
             session.say(f"{unknown}; such records do not decode")

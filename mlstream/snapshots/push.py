@@ -89,6 +89,7 @@ def _send(store: Store, digest: str, size_bytes: int, remote: Remote, counter: C
     except OSError as exc:
         raise store_error(path, exc) from exc
     if found != digest:
+        store.mark(digest, damaged=True)
         raise IntegrityError(
             f"object {digest}: its bytes have changed", hint="run `mlstream snapshot verify`", object=digest
         )

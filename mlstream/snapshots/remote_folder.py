@@ -1,5 +1,7 @@
 """A store in a folder of this machine, or one that is mounted. Follows no symbolic link when it reads.
 
+An object that was found damaged there (damage.py) has no size, so that it is replaced.
+
 What is read may come from somebody else: a link in it could lead to any file of this machine.
 """
 
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from mlstream.errors import IntegrityError, StoreError
+from mlstream.snapshots.damage import is_damaged, mark_sound
 from mlstream.snapshots.documents import flush_folder
 from mlstream.snapshots.remote import Found, too_large, unusable
 
@@ -64,6 +67,8 @@ class FolderRemote:
                 known = (self._root / path).lstat()
             except _NOT_THERE:
                 return None
+            if path.startswith("objects/") and is_damaged(self._root / "index", path.rpartition("/")[2]):
+                return None
             return known.st_size if stat.S_ISREG(known.st_mode) else None
 
     def read(self, path: str, *, most_bytes: int) -> bytes:
@@ -108,6 +113,7 @@ class FolderRemote:
             temporary.chmod(0o444)
             temporary.replace(target)
             flush_folder(target.parent)
+            mark_sound(self._root / "index", path.rpartition("/")[2])
 
     def delete(self, path: str) -> None:
         with self._asking(path):

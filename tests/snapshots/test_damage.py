@@ -11,8 +11,11 @@ import pytest
 import mlstream
 from mlstream.errors import IntegrityError
 from mlstream.home import Home
-from mlstream.snapshots.snapshot import Snapshot
-from tests.snapshots.making import flip
+from mlstream.snapshots.pull import pull
+from mlstream.snapshots.push import push
+from mlstream.snapshots.remote_open import open_remote
+from mlstream.snapshots.snapshot import Snapshot, open_snapshot
+from tests.snapshots.making import flip, make_snapshot, plain
 
 
 @pytest.fixture
@@ -68,3 +71,48 @@ def test_without_a_place_for_marks_a_check_says_what_it_found(made: Snapshot, ba
     flip(path)
     checked = bare_cli("snapshot", "verify", "rates")
     assert (checked.exit_code, checked.stdout.count(f"object {path.name}: its bytes have changed")) == (1, 1)
+
+
+@pytest.fixture
+def ticks(home: Home) -> Snapshot:
+    """A snapshot of two topics and three objects."""
+    return make_snapshot(home, "ticks", {"a": {0: plain(3000), 1: plain(10, start=70_000)}, "b": {0: plain(500)}})
+
+
+@pytest.fixture(params=["folder", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where another store may be: its URL."""
+    return str(tmp_path / "elsewhere") if request.param == "folder" else str(request.getfixturevalue("s3"))
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_what_is_damaged_here_is_fetched_and_not_blamed_on_the_other_store(
+    ticks: Snapshot, home: Home, place: str, found: bool
+) -> None:
+    remote = open_remote(place)
+    push(ticks, remote, name="ticks")
+    shared = make_snapshot(home, "shared", {"a": {0: plain(3000), 1: plain(10, start=70_000)}})
+    digest = next(iter(set(shared.storage.objects) & set(ticks.storage.objects)))
+    flip(ticks.store.object(digest))
+    if found:
+        with pytest.raises(IntegrityError, match=digest):
+            shared.verify()
+    assert pull("ticks", remote, home=home).objects == 1
+    assert ticks.verify(deep=True).ok
+    assert shared.verify(deep=True).ok
+    ticks.store.storage(ticks.id).unlink()  # the snapshot itself is not whole here, and shares a damaged object
+    flip(ticks.store.object(digest))
+    assert pull("ticks", remote, home=home).objects == 1
+    assert ticks.verify(deep=True).ok
+
+
+def test_an_object_that_was_found_damaged_in_a_folder_is_replaced_by_a_push(ticks: Snapshot, tmp_path: Path) -> None:
+    remote = open_remote(tmp_path / "elsewhere")
+    push(ticks, remote, name="ticks")
+    there = open_snapshot("ticks", home=tmp_path / "elsewhere")
+    flip(there.store.object(next(iter(ticks.storage.objects))))
+    with pytest.raises(IntegrityError):
+        there.verify()
+    assert push(ticks, remote, name="ticks").objects == 1
+    assert there.verify(deep=True).ok
+    assert push(ticks, remote, name="ticks").objects == 0

@@ -27,7 +27,7 @@ from mlstream.snapshots.remote import Remote
 from mlstream.snapshots.remote_open import open_remote
 from mlstream.snapshots.snapshot import Snapshot, open_snapshot
 from tests.conftest import Called
-from tests.snapshots.making import Row, columns, make_snapshot, plain
+from tests.snapshots.making import Row, columns, flip, make_snapshot, plain
 from tests.snapshots.oracle import recomputed_id
 
 
@@ -132,18 +132,14 @@ def test_a_name_that_stands_for_something_else_is_refused_there_and_here(
 def test_an_object_that_is_damaged_here_is_not_pushed(ticks: Snapshot, place: str) -> None:
     remote = open_remote(place)
     digest = next(iter(ticks.storage.objects))
-    path = ticks.store.object(digest)
-    path.chmod(0o644)
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
+    flip(ticks.store.object(digest))
     with pytest.raises(IntegrityError, match=f"object {digest}: its bytes have changed"):
         push(ticks, remote, name="ticks")
     assert remote.list("manifests") == []
     assert remote.list("refs") == []
 
 
-def test_what_is_damaged_there_is_mended_by_a_push(ticks: Snapshot, other: Home, place: str) -> None:
+def test_what_is_missing_or_damaged_there_is_mended_by_a_push(ticks: Snapshot, other: Home, place: str) -> None:
     remote = open_remote(place)
     push(ticks, remote, name="ticks")
     digest = next(iter(ticks.storage.objects))

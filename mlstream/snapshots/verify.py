@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 from mlstream.errors import IntegrityError, MlstreamError
 from mlstream.snapshots.content import TableContent
 from mlstream.snapshots.findings import Finding
+from mlstream.snapshots.forms import Form, forms_of
 from mlstream.snapshots.gaps import Account, account
 from mlstream.snapshots.manifest import Content, parse_content
 from mlstream.snapshots.storage import Storage, StoredTable, misfits, parse_storage
 from mlstream.snapshots.store import Store
-from mlstream.snapshots.verify_parts import object_problem, problem_of, share, table_problem, uses_of
+from mlstream.snapshots.verify_parts import columns_problem, object_problem, problem_of, share, table_problem, uses_of
 from mlstream.snapshots.verify_rows import Segment, check_segment, segments
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Seen:
     """What was checked already, so that what snapshots share is checked once."""
 
     objects: dict[str, str | None] = field(default_factory=dict)
+    forms: dict[tuple[str, tuple[Form, ...]], str | None] = field(default_factory=dict)
     segments: dict[Segment, tuple[Finding, ...]] = field(default_factory=dict)
     tables: dict[tuple[TableContent, StoredTable], str | None] = field(default_factory=dict)
 
@@ -97,7 +99,8 @@ def check(
 
     1. the manifest's bytes are those of the id
     2. the storage map's cells, groups, tables and files add up to the manifest's digests, all of them
-    3. every object is there and its bytes are those of its name; a file is an object
+    3. every object is there and its bytes are those of its name; a file is an object. One that holds rows has the
+       columns of records, or those that the manifest declares of the table, and exactly their types
     4. (deep) every cell's rows have its records digest, their offsets increase and lie inside it, their times are
        those that the manifest says; the rows in groups have the payload digest; tables have theirs
     5. the gaps add up to what the cuts say
@@ -141,6 +144,7 @@ class _Check:
         with ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="verify") as pool:
             # 3. the objects
             broken = self._check_objects(pool, content, storage)
+            broken |= self._check_forms(pool, content, storage, broken)
             # 4. every row
             if self._deep:
                 self._check_streams(pool, storage, broken, doubtful)
@@ -204,6 +208,19 @@ class _Check:
                 Finding("object", name, problem, tuple(uses.get(name, ()))) for name, problem in sorted(broken.items())
             ]
         return set(broken)
+
+    def _check_forms(self, pool: ThreadPoolExecutor, content: Content, storage: Storage, broken: set[str]) -> set[str]:
+        """Compare the columns of whole objects with those that they have to have; the names of those that differ."""
+        known = self._seen.forms
+        forms = {name: found for name, found in forms_of(content, storage).items() if name in storage.objects}
+        jobs = [(name, found) for name, found in sorted(forms.items()) if name not in broken]
+        new = [job for job in jobs if job not in known]
+        known.update(zip(new, pool.map(lambda job: columns_problem(self._store, *job), new), strict=True))
+        wrong = {job[0]: problem for job in jobs if (problem := known[job]) is not None}
+        if wrong:
+            uses = uses_of(content, storage)
+            self._findings += [Finding("object", name, wrong[name], tuple(uses.get(name, ()))) for name in wrong]
+        return set(wrong)
 
     def _check_streams(self, pool: ThreadPoolExecutor, storage: Storage, broken: set[str], doubtful: set[str]) -> None:
         """Recompute what the rows come to, where the storage map is the manifest's."""

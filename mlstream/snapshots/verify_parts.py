@@ -6,10 +6,12 @@ Reads; changes nothing but the marks of damaged objects.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 from mlstream.errors import IntegrityError, MlstreamError, UnknownSnapshot
 from mlstream.snapshots.content import TableContent
 from mlstream.snapshots.findings import Finding
+from mlstream.snapshots.forms import Form, form_problem
 from mlstream.snapshots.manifest import Content
 from mlstream.snapshots.storage import Piece, Storage, StoredTable
 from mlstream.snapshots.store import Store
@@ -43,6 +45,14 @@ def object_problem(store: Store, digest: str, size_bytes: int) -> str | None:
         # A digest that is right of a size that is wrong: the storage map lies.
         return None if size == size_bytes else f"it has {size} bytes, and the storage map says {size_bytes}"
     return "its bytes have changed" if size == size_bytes else f"it has {size} bytes instead of {size_bytes}"
+
+
+def columns_problem(store: Store, digest: str, forms: Sequence[Form]) -> str | None:
+    """What is wrong with the columns of an object whose bytes are right; None when they are what they have to be."""
+    try:
+        return form_problem(store.obtain(digest), forms)
+    except UNREADABLE as exc:
+        return problem_of(exc, f"object {digest}") if isinstance(exc, MlstreamError) else f"it cannot be read: {exc}"
 
 
 def table_problem(store: Store, table: TableContent, stored: StoredTable) -> str | None:

@@ -21,7 +21,7 @@ from mlstream.home import Home
 from mlstream.snapshots.findings import Finding
 from mlstream.snapshots.snapshot import Snapshot
 from mlstream.snapshots.verify import Seen, Verified, check
-from tests.snapshots.forging import Forged, pieces_of
+from tests.snapshots.forging import OTHER_TYPES, Forged, pieces_of
 from tests.snapshots.making import columns, make_snapshot, plain, values
 
 Call = Callable[..., Any]
@@ -99,7 +99,6 @@ def test_files_and_tables_are_checked_like_records(mixed: Snapshot) -> None:
     [
         (lambda rows: rows.set_column(1, "name", pc.utf8_upper(rows.column("name"))), "are not those of the manifest"),
         (lambda rows: rows.take(pa.array([1, 0, *range(2, 1000)])), "its rows are not in order near row 0"),
-        (lambda rows: rows.rename_columns(["id", "title"]), "has other columns than the manifest says"),
     ],
 )
 def test_a_table_of_other_rows_is_found_by_a_deep_check_only(
@@ -110,18 +109,68 @@ def test_a_table_of_other_rows_is_found_by_a_deep_check_only(
     with pq.ParquetFile(mixed.store.object(piece.object)) as file:
         rows = file.read()
     forged = Forged(mixed)
-    digest = write_object(forged, change(rows))
-
-    def point(document: Any) -> None:
-        document["objects"][digest] = {"size_bytes": str(forged.object(digest).stat().st_size), "rows": "1000"}
-        del document["objects"][piece.object]
-        document["tables"][0]["pieces"][0]["object"] = digest
-
-    forged.storage(point)
+    point_at(forged, piece.object, change(rows))
     assert checked(forged, deep=False).ok
     (finding,) = checked(forged).findings
     assert (finding.kind, finding.name, finding.breaks) == ("table", "table accounts", ("table accounts",))
     assert problem in finding.problem
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda rows: rows.rename_columns(["id", "title"]), ""),
+        (lambda rows: rows.append_column("more", rows.column("id")), ""),
+        (lambda rows: cast(rows, id=pa.int32()), ": id is int32 instead of int64"),
+        (lambda rows: cast(rows, name=pa.large_string()), ": name is large_string instead of text"),
+    ],
+)
+def test_a_table_of_other_columns_or_types_is_found(
+    mixed: Snapshot, change: Callable[[pa.Table], pa.Table], problem: str, deep: bool
+) -> None:
+    piece = mixed.storage.tables[0].pieces[0]
+    rows = pq.read_table(mixed.store.object(piece.object))
+    forged = Forged(mixed)
+    digest = point_at(forged, piece.object, change(rows))
+    found = f"its columns are not those of table accounts{problem}"
+    assert checked(forged, deep=deep).findings == (Finding("object", digest, found, ("table accounts",)),)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize(("column", "kind"), OTHER_TYPES)
+def test_records_of_other_types_are_found(home: Home, column: str, kind: pa.DataType, deep: bool) -> None:
+    made = make_snapshot(home, "one", {"ticks": {0: columns(values([b"a", None, b""]))}})
+    forged = Forged(made)
+    (first,) = forged.objects
+    rows = cast(pq.read_table(forged.object(first)), **{column: kind})
+    digest = write_object(forged, rows)
+    forged.put_object(forged.object(digest).read_bytes(), first)
+    found = checked(forged, deep=deep).findings
+    said = str(kind).replace("<item:", "<element:")  # Parquet's name for what is in a list
+    problem = f"its columns are not those of records: {column} is {said} instead of "
+    assert [(each.kind, each.name, each.breaks) for each in found] == [("object", digest, ("ticks[0] offsets 0 to 3",))]
+    assert found[0].problem.startswith(problem)
+
+
+def cast(rows: pa.Table, **types: pa.DataType) -> pa.Table:
+    """The same rows with other types of some columns."""
+    for name, kind in types.items():
+        rows = rows.set_column(rows.schema.get_field_index(name), name, rows.column(name).cast(kind))
+    return rows
+
+
+def point_at(forged: Forged, instead_of: str, rows: pa.Table) -> str:
+    """Store other rows for the table's object."""
+    digest = write_object(forged, rows)
+
+    def point(document: Any) -> None:
+        document["objects"][digest] = {"size_bytes": str(forged.object(digest).stat().st_size), "rows": "1000"}
+        del document["objects"][instead_of]
+        document["tables"][0]["pieces"][0]["object"] = digest
+
+    forged.storage(point)
+    return digest
 
 
 def write_object(forged: Forged, rows: pa.Table) -> str:
@@ -210,10 +259,10 @@ def test_an_object_that_is_no_object_of_records_is_a_finding_not_a_crash(home: H
     nulls = pa.nulls(100, rows.schema.field(at).type)
     buffer = io.BytesIO()
     pq.write_table(rows.remove_column(at) if column == "value" else rows.set_column(at, column, nulls), buffer)
-    forged.put_object(buffer.getvalue(), name)
+    digest = forged.put_object(buffer.getvalue(), name)
     (finding,) = checked(forged).findings
-    assert finding.name == "ticks[0] cell 0"
-    assert finding.problem.startswith("its rows cannot be read")
+    assert finding.name == (digest if column == "value" else "ticks[0] cell 0")
+    assert finding.problem.startswith("its columns are not" if column == "value" else "its rows cannot be read")
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,16 @@
 """Files of the disk: which ones a pattern names, what each is now, and how a snapshot calls it. Reads none of them.
 
 A file is called by its path from the project's root; one from elsewhere by its own name, one of a folder from
-elsewhere by the folder's name and the path below it. Symbolic links are followed: a snapshot holds what they lead to.
-The list is a part of the cut: a file that is not as it was listed when it has been copied is an error.
+elsewhere by the folder's name and the path below it. Of a pattern from elsewhere the folder is the last one before the
+first wildcard: `/data/**` and `/data` name the same files alike. Symbolic links are followed: a snapshot holds what
+they lead to. The list is a part of the cut: a file that is not as it was listed when it has been copied is an error.
 """
 
 from __future__ import annotations
 
 import difflib
 import glob
+import itertools
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -67,10 +69,11 @@ def list_files(patterns: Sequence[FilePattern], *, home: Path) -> tuple[ListedFi
     for pattern in patterns:
         empty = True
         root = project_root(pattern.folder)
-        for match in _matches(pattern):
-            for source, below in _walk(match, left_out=left_out):
+        top, matches = _matches(pattern)
+        for match in matches:
+            for source in _walk(match, left_out=left_out):
                 empty = False
-                listed = _listed(source, _path_of(source, match, below, root))
+                listed = _listed(source, _path_of(source, match if top is None else top, root))
                 known = found.setdefault(listed.path, listed)
                 if known.state[:2] != listed.state[:2]:
                     raise UsageError(
@@ -83,10 +86,8 @@ def list_files(patterns: Sequence[FilePattern], *, home: Path) -> tuple[ListedFi
     return tuple(found[path] for path in sorted(found))
 
 
-def _walk(
-    path: Path, below: str = "", above: tuple[tuple[int, int], ...] = (), *, left_out: tuple[int, int] | None
-) -> Iterator[tuple[Path, str]]:
-    """Every file at a path, in order, and its path below the first one: empty for that itself.
+def _walk(path: Path, above: tuple[tuple[int, int], ...] = (), *, left_out: tuple[int, int] | None) -> Iterator[Path]:
+    """Every file at a path or below it, in order.
 
     Args:
         above: the folders that it is in, by device and inode.
@@ -94,7 +95,7 @@ def _walk(
     found = _stat(path)
     identity = found.st_dev, found.st_ino
     if stat.S_ISREG(found.st_mode):
-        yield path, below
+        yield path
     elif not stat.S_ISDIR(found.st_mode):
         raise UnknownFile(f"{path}: it is no file and no folder", hint="leave it out: only files can be frozen")
     elif identity in above:
@@ -104,34 +105,36 @@ def _walk(
         )
     elif identity != left_out:
         for name in _names(path):
-            below_that = f"{below}/{name}" if below else name
-            yield from _walk(path / name, below_that, (*above, identity), left_out=left_out)
+            yield from _walk(path / name, (*above, identity), left_out=left_out)
 
 
-def _matches(pattern: FilePattern) -> list[Path]:
-    """What a pattern names: itself when it exists, else what it matches, in order."""
+def _matches(pattern: FilePattern) -> tuple[Path | None, list[Path]]:
+    """What a pattern names: itself when it exists, else what it matches, in order; and the folder that it starts in."""
     text = os.path.expanduser(pattern.text)
     if not text:
         raise UsageError("a file's path is empty", hint="name a file, a folder or a pattern")
     whole = pattern.folder / text
     if os.path.lexists(whole):
-        return [whole]
+        return None, [whole]
     magic = glob.has_magic(text)
     found = sorted(glob.glob(text, root_dir=pattern.folder, recursive=True)) if magic else []
     if not found:
         what = "no file fits" if magic else "there is no such file"
         raise UnknownFile(f"{pattern.text}: {what}", hint=_near(whole), path=pattern.text)
-    return [pattern.folder / match for match in found]
+    plain = itertools.takewhile(lambda part: not glob.has_magic(part), Path(text).parts)
+    return pattern.folder.joinpath(*plain), [pattern.folder / match for match in found]
 
 
-def _path_of(source: Path, match: Path, below: str, root: Path) -> str:
-    """What the snapshot calls a file that was found at, or below, what a pattern matched."""
+def _path_of(source: Path, top: Path, root: Path) -> str:
+    """What the snapshot calls a file: by its path from the project's root, else from `top`, whose name comes first."""
     whole = Path(os.path.abspath(source))
     for seen in (whole, whole.parent.resolve() / whole.name):
         if seen.is_relative_to(root):
             return seen.relative_to(root).as_posix()
-    top = Path(os.path.abspath(match)).name
-    return f"{top}/{below}" if below and top else below or top
+    start = Path(os.path.abspath(top))
+    if not whole.is_relative_to(start):  # a pattern that goes up again after its wildcard
+        return whole.name
+    return whole.relative_to(start.parent).as_posix()
 
 
 def _listed(source: Path, path: str) -> ListedFile:

@@ -110,6 +110,32 @@ def test_files_from_elsewhere_are_called_by_their_own_name_or_their_folder_s(
         froze("clash", tmp_path / "share/a/x.csv", tmp_path / "share/b/x.csv")
 
 
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("share", ["share/a/b/x.csv", "share/a/x.csv", "share/x.csv", "share/y.txt"]),
+        ("share/**", ["share/a/b/x.csv", "share/a/x.csv", "share/x.csv", "share/y.txt"]),
+        ("share/*", ["share/a/b/x.csv", "share/a/x.csv", "share/x.csv", "share/y.txt"]),
+        ("share/**/*.csv", ["share/a/b/x.csv", "share/a/x.csv", "share/x.csv"]),
+        ("share/*/x.csv", ["share/a/x.csv"]),
+        ("share/a/*.csv", ["a/x.csv"]),
+        ("share/[ab]/**/*.csv", ["share/a/b/x.csv", "share/a/x.csv"]),
+        ("share/*/../y.txt", ["share/y.txt"]),
+        ("share/*/../../other.csv", ["other.csv"]),
+    ],
+)
+@pytest.mark.parametrize("relative", [False, True])
+def test_files_of_a_pattern_from_elsewhere_are_called_from_the_last_folder_before_its_first_wildcard(
+    project: Path, froze: Freeze, tmp_path: Path, pattern: str, found: list[str], relative: bool
+) -> None:
+    for path in ("share/a/b/x.csv", "share/a/x.csv", "share/x.csv", "share/y.txt", "other.csv"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(path)
+    frozen = froze("x", f"../{pattern}" if relative else tmp_path / pattern)
+    assert paths(frozen) == found
+    assert all(frozen.file(path).read_text().endswith(path) for path in found)
+
+
 def test_a_path_that_exists_is_no_pattern(project: Path, froze: Freeze) -> None:
     (project / "run[1].csv").write_text("1")
     (project / "run1.csv").write_text("another")

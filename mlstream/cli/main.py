@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import Any
@@ -90,8 +91,9 @@ def run(args: list[str] | None = None) -> int:
     except click.exceptions.Exit as exc:
         return exc.exit_code
     except click.ClickException as exc:
-        exc.message = redacted(exc.message)
-        exc.show(file=sys.stderr)
+        said = io.StringIO()
+        exc.show(file=said)
+        click.echo(redacted(said.getvalue()), err=True, nl=False)
         return UsageError.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)

@@ -12,6 +12,7 @@ import json
 import re
 import socket
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mlstream.errors import Protected, UsageError
@@ -73,9 +74,14 @@ def keep(store: Store, name_or_id: str, *, for_s: float) -> Kept:
 
 def kept_until(store: Store) -> dict[str, int]:
     """Snapshot's id → until when it is kept, ms since 1970; also what has run out."""
+    return latest(path.name for path in (store.path / FOLDER).glob("*.json"))
+
+
+def latest(records: Iterable[str]) -> dict[str, int]:
+    """Names of records → snapshot's id → until when it is kept; what is no record is passed over."""
     found: dict[str, int] = {}
-    for path in (store.path / FOLDER).glob("*.json"):
-        match = _RECORD.fullmatch(path.name)
+    for name in records:
+        match = _RECORD.fullmatch(name)
         if match is not None:
             found[match[1]] = max(found.get(match[1], 0), int(match[2]))
     return found
@@ -87,7 +93,15 @@ def check_not_kept(store: Store, snapshot_id: str, names: list[str]) -> None:
     Raises:
         Protected: naming the date.
     """
-    until_ms = kept_until(store).get(snapshot_id, 0)
+    refuse_if_kept(kept_until(store).get(snapshot_id, 0), snapshot_id, names)
+
+
+def refuse_if_kept(until_ms: int, snapshot_id: str, names: list[str]) -> None:
+    """Refuse to take away the last names of a snapshot that is kept until then, if that is still to come.
+
+    Raises:
+        Protected: naming the date.
+    """
     if until_ms > time.time_ns() // 1_000_000:
         raise Protected(
             f"snapshot {', '.join(names)}: it is kept until {format_time_ms(until_ms)}, so it keeps its last name",

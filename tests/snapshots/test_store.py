@@ -15,8 +15,9 @@ import pytest
 import mlstream
 from mlstream.errors import IntegrityError, NameTaken, UnknownSnapshot
 from mlstream.home import Home
+from mlstream.snapshots import documents
 from mlstream.snapshots.documents import move_into_place
-from mlstream.snapshots.publishing import Publication
+from mlstream.snapshots.publishing import Publication, publish
 from mlstream.snapshots.snapshot import Snapshot, list_snapshots
 from mlstream.snapshots.store import Store
 from tests.snapshots.making import make_snapshot, plain
@@ -90,6 +91,31 @@ def test_a_process_killed_at_any_step_of_publishing_leaves_the_old_or_the_new_ne
     assert step == 5  # one object, the storage map, the cut, the manifest, the name; then nothing is left to die at
     assert mlstream.open_snapshot("jan", home=home) == elsewhere
     assert [path.name for path in (home.path / "tmp").iterdir() if path.is_dir()] == ["names"]
+
+
+@pytest.mark.parametrize("moment", ["objects", "manifests", "cuts"])
+def test_publishing_leaves_a_name_that_was_given_to_another_snapshot_meanwhile(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    other = make_snapshot(home, "other", {"t": {0: plain(10)}})
+    publication = publication_from(make_snapshot(Home(tmp_path / "there"), "jan", {"t": {0: plain(20)}}), "jan")
+    store, real = Store(home), documents.move_into_place
+    given: list[Path] = []
+
+    def first_comes_another(file: Path, target: Path, *, mode: int) -> None:
+        if target.is_relative_to(home.path / moment) and not given:
+            given.append(target)
+            (home.path / "refs" / "jan").write_text(f"{other.id}\n")
+        real(file, target, mode=mode)
+
+    monkeypatch.setattr(documents, "move_into_place", first_comes_another)
+    with store.staging() as staged, pytest.raises(NameTaken, match=f"exists already .* .id {other.id[:12]}"):
+        publish(store, publication, staged=staged)
+    assert given
+    assert store.refs() == {"jan": other.id, "other": other.id}
+    assert store.find(publication.snapshot_id)[1] is None  # it is there by its id
+    with store.staging() as staged, pytest.raises(NameTaken):
+        publish(store, publication, staged=staged)
 
 
 def test_leftovers_of_dead_processes_are_removed_and_those_of_live_ones_are_not(home: Home) -> None:

@@ -17,15 +17,19 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from filelock import FileLock, Timeout
 
 import mlstream
-from mlstream.errors import IntegrityError, MlstreamError, NameTaken, UnknownSnapshot
+from mlstream.errors import IntegrityError, MlstreamError, NameTaken, Protected, UnknownSnapshot
 from mlstream.home import Home
+from mlstream.snapshots.protection import keep
 from mlstream.snapshots.pull import pull
 from mlstream.snapshots.push import push
 from mlstream.snapshots.remote import Remote
 from mlstream.snapshots.remote_open import open_remote
 from mlstream.snapshots.snapshot import Snapshot, open_snapshot
+from mlstream.snapshots.store import Store
+from mlstream.snapshots.transfer import find_there
 from tests.conftest import Called
 from tests.snapshots.making import Row, columns, flip, make_snapshot, plain
 from tests.snapshots.oracle import recomputed_id
@@ -284,7 +288,7 @@ def test_of_two_who_push_different_snapshots_under_one_name_one_is_refused(
     real = late.put_new
 
     def first_comes_another(path: str, data: bytes) -> bool:
-        if path == "refs/ticks":
+        if path.startswith("manifests/"):
             push(ticks, open_remote(lasting_place), name="ticks")
         return real(path, data)
 
@@ -292,6 +296,62 @@ def test_of_two_who_push_different_snapshots_under_one_name_one_is_refused(
     with pytest.raises(NameTaken, match=f"stands for another snapshot there .id {ticks.id[:12]}"):
         push(changed, late, name="ticks")
     assert pull(changed.id, open_remote(lasting_place), home=ticks.store.home).name is None  # it is there by its id
+
+
+def test_no_force_takes_the_last_name_of_a_snapshot_that_is_kept_there(
+    ticks: Snapshot, home: Home, other: Home, lasting_place: str
+) -> None:
+    remote = open_remote(lasting_place)
+    keep(ticks.store, "ticks", for_s=3600)
+    push(ticks, remote, name="ticks")
+    for record in (home.path / "keeps").iterdir():
+        remote.put_new(f"keeps/{record.name}", record.read_bytes())
+    changed = make_snapshot(other, "ticks", {"a": {0: plain(5)}})
+    with pytest.raises(Protected, match=r"it is kept until .*, so it keeps its last name"):
+        push(changed, remote, name="ticks", force=True)
+    assert find_there(remote, "ticks")[0] == ticks.id
+    assert remote.list("manifests", beginning=changed.id) == []  # it was refused before anything travelled
+    push(ticks, remote, name="golden")
+    push(changed, remote, name="ticks", force=True)
+    assert [find_there(remote, name)[0] for name in ("ticks", "golden")] == [changed.id, ticks.id]
+
+
+def test_a_name_that_is_being_frozen_in_a_folder_is_not_given_by_a_push(
+    ticks: Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlstream.snapshots.push._CLAIM_S", 0.1)
+    there = Store(Home(tmp_path / "elsewhere"))
+    with there.claim("ticks"), pytest.raises(NameTaken, match="is being made by another process"):
+        push(ticks, open_remote(there.path), name="ticks")
+    assert there.names() == []
+    push(ticks, open_remote(there.path), name="ticks")
+    assert there.refs() == {"ticks": ticks.id}
+
+
+def test_a_push_names_nothing_while_the_folder_is_collected(ticks: Snapshot, tmp_path: Path) -> None:
+    there = Store(Home(tmp_path / "elsewhere"))
+    push(ticks, open_remote(there.path))
+    remote = open_remote(there.path)
+    real, gates = remote.put_new, []
+
+    def watched(path: str, data: bytes) -> bool:
+        gates.append((path, _is_shut(there)))
+        return real(path, data)
+
+    remote.put_new = watched  # type: ignore[method-assign]
+    push(ticks, remote, name="ticks")
+    assert ("refs/ticks", True) in gates
+
+
+def _is_shut(store: Store) -> bool:
+    """Whether somebody is in the gate of a store."""
+    lock = FileLock(store.path / "leases" / "gate.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
 
 
 def test_the_command_line_moves_snapshots(

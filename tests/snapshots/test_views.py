@@ -208,20 +208,37 @@ def test_frames_are_mapped_not_read(made: Snapshot, tmp_path: Path) -> None:
         assert str(view.folder / "0.arrow") in maps.read_text()
 
 
-def test_processes_that_want_the_same_view_at_once_make_it_once_and_all_read_it(home: Home) -> None:
+def test_processes_that_want_the_same_view_at_once_make_it_once_and_all_read_it(home: Home, tmp_path: Path) -> None:
     rows = values([b'{"n":%d,"text":"%s"}' % (n, b"x" * 50) for n in range(20_000)])
     make_snapshot(home, "wanted", {"ticks": {0: columns(rows), 1: columns(rows)}})
     program = (
-        "import sys, mlstream\n"
+        "import os, sys, time, mlstream\n"
         "from mlstream.config import DecodeConfig\n"
+        "from mlstream.snapshots import views\n"
+        "made, make_view = os.open(sys.argv[2], os.O_CREAT | os.O_WRONLY | os.O_APPEND), views.make_view\n"
+        "def slowly(*args):\n"
+        "    os.write(made, b'made ')\n"
+        "    time.sleep(0.5)\n"  # so that all the others find that there is no view yet
+        "    make_view(*args)\n"
+        "views.make_view = slowly\n"
         "snapshot = mlstream.open_snapshot('wanted', home=sys.argv[1])\n"
+        "print('ready', flush=True)\n"
+        "sys.stdin.readline()\n"
         "frame = snapshot.scan('ticks', decode=DecodeConfig())\n"
-        "sys.stdin.readline()\n"  # another process may make it anew meanwhile, if it may at all
         "print(frame.select('n').collect()['n'].sum())\n"
     )
-    command = [sys.executable, "-c", program, str(home.path)]
+    makings = tmp_path / "makings"
+    command = [sys.executable, "-c", program, str(home.path), str(makings)]
     readers = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)]
-    sums = [reader.communicate("go\n", timeout=120)[0].strip() for reader in readers]
+    for reader in readers:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == "ready\n"
+    for reader in readers:
+        assert reader.stdin is not None
+        reader.stdin.write("go\n")
+        reader.stdin.flush()
+    sums = [reader.communicate(timeout=120)[0].strip() for reader in readers]
     assert sums == [str(2 * sum(range(20_000)))] * 4
+    assert makings.read_text() == "made "
     (view,) = [folder for folder in (home.path / "views").iterdir() if folder.is_dir()]
     assert {file.suffix for file in view.iterdir()} == {".arrow", ".json"}

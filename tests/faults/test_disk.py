@@ -66,7 +66,8 @@ def test_a_disk_that_is_full_at_any_page_leaves_the_old_state_and_create_works_o
 ) -> None:
     refused = worked = 0
     with mounted(scene.work / "small", "-t", "tmpfs", "-o", "size=4m", "none") as disk:
-        for free in range(13) if rounds >= 13 else sorted(dice.sample(range(13), rounds)):
+        # None free is never enough, and so many always are.
+        for free in (0, *sorted(dice.sample(range(1, 13), min(rounds, 12))), 64):
             home = disk / f"store-{free}"
             shutil.copytree(scene.home, home)
             left = os.statvfs(disk).f_bavail - free
@@ -81,7 +82,7 @@ def test_a_disk_that_is_full_at_any_page_leaves_the_old_state_and_create_works_o
             (disk / "ballast").unlink()
             scene.recover(home)
     assert refused > 0
-    assert worked > 0 or rounds < 13
+    assert worked > 0
 
 
 @pytest.mark.usefixtures("needs_mount")

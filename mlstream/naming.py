@@ -38,6 +38,15 @@ def check_name(name: str, *, what: str) -> str:
     return name
 
 
+def is_snapshot_name(name: str) -> bool:
+    """Whether a snapshot may have that name."""
+    try:
+        check_snapshot_name(name)
+    except UsageError:
+        return False
+    return True
+
+
 def check_snapshot_name(name: str) -> str:
     """Return `name` if a snapshot may have it: a-z, 0-9, '.', '_' and '-', 128 characters, not a bare digest.
 

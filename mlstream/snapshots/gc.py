@@ -2,12 +2,13 @@
 
 A snapshot stays when a name, a protection, a run, a comparison or a live lease refers to it; with it stay the objects
 that its storage map mentions. Everything else of the store goes: manifests, storage maps, cuts, protections that have
-run out, objects, entries of the index, views, and what dead processes left. When something that is needed to tell
-cannot be read, nothing is deleted.
+run out, records of restores, objects, entries of the index, views, and what dead processes left. When something that
+is needed to tell cannot be read, nothing is deleted.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mlstream.errors import IntegrityError, StoreError
+from mlstream.snapshots.damage import marks
 from mlstream.snapshots.documents import flush_folder
 from mlstream.snapshots.leases import clear_dead_leases
 from mlstream.snapshots.references import References, digests_in, references
@@ -57,10 +59,10 @@ class Garbage:
         snapshots: those that go.
         stays: those that stay.
         objects: digest → bytes, of objects that no snapshot uses.
-        documents: storage maps, cuts and protections of snapshots that go, or that never came to be.
-        index: entries of the index for such snapshots.
+        documents: storage maps, cuts, protections and restores of snapshots that go, or that never came to be.
+        index: entries of the index for such snapshots, for rows that no snapshot holds, and for objects that go.
         views: folders of decoded columns whose records no snapshot holds.
-        leftovers: folders of work that dead processes left.
+        leftovers: folders of work that dead processes left, and of pulls of which nothing was heard for a day.
     """
 
     snapshots: tuple[Gone, ...]
@@ -133,8 +135,11 @@ def _find_garbage(store: Store) -> Garbage:
         snapshots=tuple(_describe(store, each, cuts.get(each, [])) for each in sorted(ids - live)),
         stays=tuple(Stays(each, found.reasons(each)) for each in sorted(live.intersection(known))),
         objects={digest: size for digest, size in _objects(store) if digest not in used},
-        documents=tuple(sorted(path for path, snapshot_id in documents if snapshot_id not in live)),
-        index=tuple(sorted(path for path in store.index.glob("streams/*/*/*/*.json") if path.stem not in live)),
+        documents=(
+            *sorted(path for path, snapshot_id in documents if snapshot_id not in live),
+            *_stale_restores(store, live),
+        ),
+        index=tuple(sorted(_stale_entries(store, live, used))),
         views=tuple(_stale_views(store, live)),
         leftovers=tuple(store.leftovers()),
     )
@@ -167,6 +172,47 @@ def _objects(store: Store) -> Iterator[tuple[str, int]]:
         if _DIGEST.fullmatch(path.name) is not None:
             with suppress(FileNotFoundError):
                 yield path.name, path.stat().st_size
+
+
+def _stale_entries(store: Store, live: set[str], used: set[str]) -> Iterator[Path]:
+    """Entries of the index for snapshots, objects and rows that go, and those that do not say what they are for."""
+    yield from (path for path in store.index.glob("streams/*/*/*/*.json") if path.stem not in live)
+    yield from (path for path in marks(store.index) if path.name not in used)
+    entries = list(store.index.glob("schemas/*/*.json"))
+    rows = {digest for snapshot_id in live for digest in _records(store, snapshot_id)} if entries else set()
+    for path in entries:
+        try:
+            stale = rows.isdisjoint(json.loads(path.read_bytes())["cells"])
+        except FileNotFoundError:
+            continue
+        except (ValueError, KeyError, TypeError):
+            stale = True
+        if stale:
+            yield path
+
+
+def _records(store: Store, snapshot_id: str) -> Iterator[str]:
+    """The records digests of a snapshot's cells, as far as its storage map can be read."""
+    with suppress(IntegrityError, ValueError, KeyError, TypeError):
+        for stream in json.loads(store.read(store.storage(snapshot_id)))["streams"]:
+            for part in stream["partitions"]:
+                for cell in part["cells"]:
+                    yield hashlib.sha256(bytes.fromhex(cell["positions"] + cell["payloads"])).hexdigest()
+
+
+def _stale_restores(store: Store, live: set[str]) -> Iterator[Path]:
+    """Records of restores of snapshots that go, each before its table; and tables without a record."""
+    folder = store.path / "restores"
+    gone = set()
+    for path in sorted(folder.glob("*.json")):
+        with suppress(IntegrityError, ValueError, KeyError, TypeError):  # one that cannot be read stays
+            if json.loads(store.read(path))["snapshot"] not in live:
+                gone.add(path)
+                yield path
+    for path in sorted(folder.glob("*.parquet")):
+        record = path.with_suffix(".json")
+        if record in gone or not record.exists():
+            yield path
 
 
 def _stale_views(store: Store, live: set[str]) -> Iterator[Path]:

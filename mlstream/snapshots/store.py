@@ -20,7 +20,6 @@ import os
 import re
 import secrets
 import shutil
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -30,18 +29,18 @@ from filelock import FileLock, Timeout
 
 from mlstream.errors import IntegrityError, NameTaken, StoreError, UnknownSnapshot
 from mlstream.home import Home
+from mlstream.naming import is_snapshot_name as is_name
 from mlstream.snapshots import damage
 from mlstream.snapshots.documents import flush_folder, write_document
 from mlstream.snapshots.failures import is_unwritable
 from mlstream.snapshots.failures import store_error as store_error
 from mlstream.snapshots.leases import Lease, gate, take_lease
+from mlstream.snapshots.leftovers import leftovers, remove_leftovers, remove_old_pulls
 from mlstream.snapshots.remote_home import Mirror
 from mlstream.snapshots.transfer import JOBS, in_parallel
 
 _ID = re.compile(r"[0-9a-f]{64}")
 _PREFIX = re.compile(r"[0-9a-f]{8,64}")
-_STALE_LOCK_S = 86_400
-_SHARED = ("names", "views", "incoming", "fetch")  # of tmp: locks that are waited for, pulls that are gone on with
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +192,12 @@ class Store:
 
     def names(self) -> list[str]:
         """Every name, sorted; what one stands for, and whether it stands for anything, is `id_of`'s to say."""
-        return sorted(path.name for path in (self.path / "refs").glob("*") if path.is_file())
+        return sorted(path.name for path in (self.path / "refs").glob("*") if is_name(path.name) and path.is_file())
+
+    def strays(self) -> list[Path]:
+        """What lies among the names and is none, such as a file browser's `.DS_Store`; sorted."""
+        found = (self.path / "refs").glob("*")
+        return sorted(path for path in found if not is_name(path.name) or not path.is_file())
 
     def id_of(self, name: str) -> str:
         """The id that a name stands for.
@@ -263,7 +267,7 @@ class Store:
         Raises:
             UnknownSnapshot: when nothing or more than one snapshot fits; near names are in the hint.
         """
-        if name_or_id and "/" not in name_or_id and self.ref(name_or_id).is_file():
+        if is_name(name_or_id) and self.ref(name_or_id).is_file():
             return self.id_of(name_or_id), name_or_id
         ids = self.ids()
         if _PREFIX.fullmatch(name_or_id):
@@ -352,12 +356,13 @@ class Store:
             yield
 
     def leftovers(self) -> list[Path]:
-        """Folders of work in progress that dead processes left."""
-        return [folder for folder, _ in _leftovers(self.path / "tmp")]
+        """Folders of work in progress that dead processes left, and of pulls that nobody goes on with."""
+        return leftovers(self.path / "tmp")
 
     def clear_leftovers(self) -> None:
-        """Remove what dead processes left."""
-        _remove_leftovers(self.path / "tmp")
+        """Remove them."""
+        remove_leftovers(self.path / "tmp")
+        remove_old_pulls(self.path / "tmp")
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
@@ -371,7 +376,7 @@ class Store:
         lock = FileLock(root / f"{folder.name}.lock")
         try:
             root.mkdir(parents=True, exist_ok=True)
-            _remove_leftovers(root)
+            remove_leftovers(root)
             # The lock comes before the folder: a folder whose lock can be had belongs to nobody.
             lock.acquire(timeout=0)
             folder.mkdir()
@@ -384,36 +389,6 @@ class Store:
             lock.release()
             with suppress(OSError):  # a disk that fails just now: it is removed with the next one's leftovers
                 (root / f"{folder.name}.lock").unlink(missing_ok=True)
-
-
-def _leftovers(root: Path) -> Iterator[tuple[Path, FileLock]]:
-    """Staging folders of dead processes, each locked while it is looked at."""
-    for folder in sorted(root.glob("*")):
-        if not folder.is_dir() or folder.name in _SHARED:
-            continue
-        lock = FileLock(root / f"{folder.name}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except (Timeout, OSError):  # somebody's, or a store that is read-only
-            continue
-        try:
-            if folder.is_dir():
-                yield folder, lock
-            else:  # its process has just ended: the lock file is new
-                Path(lock.lock_file).unlink(missing_ok=True)
-        finally:
-            lock.release()
-
-
-def _remove_leftovers(root: Path) -> None:
-    for folder, lock in _leftovers(root):
-        shutil.rmtree(folder, ignore_errors=True)
-        Path(lock.lock_file).unlink(missing_ok=True)
-    for file in root.glob("*.lock"):
-        # Without a folder, but perhaps of a process that is just starting: leave young ones.
-        with suppress(FileNotFoundError):
-            if not file.with_suffix("").exists() and time.time() - file.stat().st_mtime > _STALE_LOCK_S:
-                file.unlink(missing_ok=True)
 
 
 def _near(name: str, names: list[str]) -> str:

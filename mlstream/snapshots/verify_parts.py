@@ -93,7 +93,7 @@ def share(piece: Piece, storage: Storage) -> int:
 
 
 def check_names(store: Store) -> list[Finding]:
-    """Names that hold no id, or stand for a snapshot whose manifest is not there."""
+    """Names that hold no id, or stand for a snapshot whose manifest is not there; and what is no name at all."""
     findings = []
     there = set(store.ids())
     for known in store.names():
@@ -108,7 +108,8 @@ def check_names(store: Store) -> list[Finding]:
         if snapshot_id not in there:
             problem = f"it stands for {snapshot_id}, and manifests/{snapshot_id}.json is missing"
             findings.append(Finding("name", name, problem, (known,)))
-    return findings
+    stray = "it is no name of a snapshot; delete it"
+    return findings + [Finding("name", f"refs/{path.name}", stray) for path in store.strays()]
 
 
 def problem_of(exc: MlstreamError, name: str) -> str:

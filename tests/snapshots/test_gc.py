@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from mlstream.config import DecodeConfig
 from mlstream.errors import StoreError, UnknownSnapshot
@@ -198,6 +200,67 @@ def test_views_and_index_entries_go_with_the_records_that_they_are_of(home: Home
     assert [holding.snapshot_id for holding in holdings(store, "c", "i", 0)] == [here.id]
     assert not (store.index / "streams" / "c" / "other").exists()
     assert here.scan("t", decode).collect()["a"].to_list() == [1] * 5
+
+
+def test_what_the_index_and_restores_say_of_a_snapshot_goes_with_it(home: Home) -> None:
+    stays = make_snapshot(home, "stays", {"t": {0: plain(10)}})
+    goes = make_snapshot(home, "goes", {"t": {0: plain(20)}})
+    store = stays.store
+    expected = []
+    for made in (stays, goes):
+        cell = made.storage.streams[0].partitions[0].cells[0].cell
+        (digest,) = made.storage.objects
+        files = [
+            record(
+                home.path / "index" / "schemas" / "of-t", made.id[:8], {"format": 1, "cells": {cell.records.hex(): []}}
+            ),
+            record(home.path / "restores", made.id[:8], {"format": 1, "snapshot": made.id}),
+            home.path / "restores" / f"{made.id[:8]}.parquet",
+            home.path / "index" / "damaged" / digest,
+        ]
+        files[2].touch()
+        store.mark(digest, damaged=True)
+        expected.append(files)
+    unreadable = record(home.path / "restores", "unreadable", [])
+    orphan = home.path / "restores" / "orphan.parquet"
+    orphan.touch()
+    store.ref("goes").unlink()
+    assert sum(path.exists() for path in expected[1]) == 4
+    collect_garbage(store)
+    assert all(path.exists() for path in (*expected[0], unreadable))
+    assert not any(path.exists() for path in (*expected[1], orphan))
+    assert find_garbage(store).empty
+
+
+def test_a_pull_that_nobody_goes_on_with_is_left_for_a_day(home: Home, named: Snapshot) -> None:
+    incoming = home.path / "tmp" / "incoming"
+    young, old, busy = (incoming / (letter * 64) for letter in "abc")
+    for folder in (young, old, busy):
+        (folder / "objects").mkdir(parents=True)
+    for folder in (old, busy):
+        os.utime(folder, (time.time() - 90_000,) * 2)
+    with FileLock(incoming / f"{busy.name}.lock"):
+        assert find_garbage(named.store).leftovers == (old,)
+        assert old.exists()
+        collect_garbage(named.store)
+        assert (young.exists(), old.exists(), busy.exists()) == (True, False, True)
+
+
+def test_files_that_are_no_names_are_passed_over_and_named_by_verify(
+    bare_cli: Call, home: Home, named: Snapshot, nameless: Snapshot
+) -> None:
+    stray = home.path / "refs" / ".DS_Store"
+    stray.write_bytes(b"\x00\x01Bud1")
+    (home.path / "refs" / "Thumbs.db").write_bytes(b"")
+    assert set(bare_cli("snapshot", "ls", "-q").stdout.split()) == {nameless.id, "named"}
+    assert [gone.snapshot_id for gone in collect_garbage(named.store).snapshots] == [nameless.id]
+    checked = bare_cli("snapshot", "verify", "--all")
+    assert checked.exit_code == 1
+    assert "refs/.DS_Store: it is no name of a snapshot; delete it" in checked.stdout
+    assert "refs/Thumbs.db: it is no name" in checked.stdout
+    for path in (home.path / "refs").glob("*[DT]*"):
+        path.unlink()
+    assert bare_cli("snapshot", "verify", "--all").exit_code == 0
 
 
 def test_work_in_progress_and_what_is_held_stay(home: Home, named: Snapshot, nameless: Snapshot) -> None:

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlstream.cli.plain import plain, plain_json
 from mlstream.home import Home, find_home
 
 if TYPE_CHECKING:
@@ -53,9 +54,12 @@ class Session:
 
     def say(self, message: str) -> None:
         """A message for a person, on stderr."""
-        self.err.print(message, soft_wrap=True, markup=False, emoji=False)
+        self.err.print(plain(message, keep="\n\t"), soft_wrap=True, markup=False, emoji=False)
+
+    def line(self, text: str, *, style: str | None = None) -> None:
+        """A line of results on stdout, which may hold names from anywhere: shown as they are, never obeyed."""
+        self.out.print(plain(text), style=style, soft_wrap=True, markup=False, emoji=False)
 
     def emit_json(self, value: Any) -> None:
         """One JSON value on stdout."""
-        json.dump(value, sys.stdout, indent=2, ensure_ascii=False, allow_nan=False)
-        sys.stdout.write("\n")
+        sys.stdout.write(plain_json(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)) + "\n")

@@ -15,6 +15,7 @@ import click
 
 from mlstream import __version__
 from mlstream.cli.lazy import LazyGroup
+from mlstream.cli.plain import plain
 from mlstream.errors import MlstreamError, UsageError, redacted
 
 # name → (module, attribute, the help line that `mlstream --help` shows without importing the module)
@@ -115,9 +116,9 @@ def run(args: list[str] | None = None) -> int:
 
 
 def _print_error(message: str, hint: str | None) -> None:
-    click.echo(click.style("error: ", fg="red", bold=True) + message, err=True)
+    click.echo(click.style("error: ", fg="red", bold=True) + plain(message, keep="\n\t"), err=True)
     if hint is not None:
-        click.echo(click.style("  fix: ", fg="cyan") + hint, err=True)
+        click.echo(click.style("  fix: ", fg="cyan") + plain(hint, keep="\n\t"), err=True)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from mlstream.cli.context import Session
+from mlstream.cli.plain import plain
 from mlstream.cli.snapshots.screen import (
+    cells,
     content_facts,
     narrow_table,
     print_content,
@@ -51,7 +53,7 @@ def shown_progress(session: Session) -> Iterator[Callable[[Progress], None]]:
     from rich.progress import Progress as Bar
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         TextColumn("{task.percentage:>3.0f} %"),
         TextColumn("{task.fields[rows]:,} rows"),
@@ -66,7 +68,7 @@ def shown_progress(session: Session) -> Iterator[Callable[[Progress], None]]:
         def advance(progress: Progress) -> None:
             nonlocal first
             if progress.doing:
-                bar.update(task, description=progress.doing, total=None)
+                bar.update(task, description=plain(progress.doing), total=None)
                 return
             first = time.monotonic() - 0.1 if first is None else first
             bar.update(
@@ -145,7 +147,7 @@ def print_estimate(session: Session, name: str, found: Estimate) -> None:
     table = narrow_table(("topic", "part", "from", "to", "to fetch", "bytes", "unstable"))
     for part in found.partitions:
         table.add_row(
-            part.wanted.topic,
+            *cells(part.wanted.topic),
             str(part.wanted.partition),
             str(part.wanted.start),
             str(part.wanted.stop),

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from mlstream.cli.context import Session
+from mlstream.cli.plain import plain
 from mlstream.cli.snapshots.options import SHORT
 from mlstream.cli.snapshots.screen import narrow_table, size_text
 
@@ -50,7 +51,7 @@ def print_difference(session: Session, found: Difference, old: str, new: str) ->
         session.out.print("\n[bold]files[/bold]")
     for file in found.files:
         sizes = [size_text(side.size_bytes) for side in (file.old, file.new) if side is not None]
-        _line(session, f"{_SIGNS[file.change]} {_plain(file.path)}  {' to '.join(dict.fromkeys(sizes))}")
+        _line(session, f"{_SIGNS[file.change]} {plain(file.path)}  {' to '.join(dict.fromkeys(sizes))}")
 
 
 def _print_stream(session: Session, found: StreamDifference) -> None:
@@ -130,10 +131,10 @@ def _field(record: Record, name: str) -> str:
 
 def _print_table(session: Session, found: TableDifference) -> None:
     key = ", ".join(found.primary_key)
-    how = f"compared by {_plain(key)}" if key else "compared by all values"
+    how = f"compared by {plain(key)}" if key else "compared by all values"
     if found.old_rows is None or found.new_rows is None:
         how = f"only in {'A' if found.new_rows is None else 'B'}"
-    _head(session, _SIGNS[found.change], f"table {_plain(found.name)}", how)
+    _head(session, _SIGNS[found.change], f"table {plain(found.name)}", how)
     if found.change == "same":
         _line(session, f"  the same {found.same:,} rows")
         return
@@ -142,7 +143,7 @@ def _print_table(session: Session, found: TableDifference) -> None:
     for column in found.columns:
         types = [kind for kind in (column.old, column.new) if kind is not None]
         sign = "~" if len(types) > 1 else "-" if column.new is None else "+"
-        _line(session, f"  {sign} column {_plain(column.name)}  {' to '.join(types)}")
+        _line(session, f"  {sign} column {plain(column.name)}  {' to '.join(types)}")
     notes = [
         (found.order, "its columns stand in another order"),
         (found.key, "its primary key is another one"),
@@ -167,11 +168,11 @@ def _print_row(session: Session, found: RowChange, key: Sequence[str]) -> None:
         return
     _line(session, f"~ {_values(there, key)}")
     for name in found.columns:
-        _print_change(session, _plain(name), _value_text(found.old[name]), _value_text(found.new[name]))
+        _print_change(session, plain(name), _value_text(found.old[name]), _value_text(found.new[name]))
 
 
 def _values(row: Mapping[str, Any], names: Sequence[str]) -> str:
-    return ", ".join(f"{_plain(name)}={_value_text(row[name])}" for name in names)
+    return ", ".join(f"{plain(name)}={_value_text(row[name])}" for name in names)
 
 
 def _value_text(value: Any) -> str:
@@ -179,7 +180,7 @@ def _value_text(value: Any) -> str:
         return "NULL"
     if isinstance(value, bytes):
         return f"\\x{value.hex()}"
-    return _plain(str(value))
+    return plain(str(value))
 
 
 def _print_rest(session: Session, more: int, what: str) -> None:
@@ -190,13 +191,13 @@ def _print_rest(session: Session, more: int, what: str) -> None:
 def _head(session: Session, sign: str, name: str, how: str) -> None:
     session.out.print()
     session.out.print(
-        f"{sign} {name}  {how}", style="bold", markup=False, no_wrap=True, overflow="ellipsis", emoji=False
+        plain(f"{sign} {name}  {how}"), style="bold", markup=False, no_wrap=True, overflow="ellipsis", emoji=False
     )
 
 
 def _line(session: Session, text: str) -> None:
     """One line, cut at the screen's edge."""
-    session.out.print(text, markup=False, no_wrap=True, overflow="ellipsis", emoji=False)
+    session.out.print(plain(text), markup=False, no_wrap=True, overflow="ellipsis", emoji=False)
 
 
 def _text(value: bytes | None) -> str:
@@ -207,12 +208,7 @@ def _text(value: bytes | None) -> str:
         text = value.decode()
     except UnicodeDecodeError:
         return f"0x{value.hex()}"
-    return _plain(text) if text else "(empty)"
-
-
-def _plain(text: str) -> str:
-    """Text that cannot do anything to a terminal, nor break a line."""
-    return "".join(sign if sign.isprintable() else f"\\x{ord(sign):02x}" for sign in text)
+    return plain(text) if text else "(empty)"
 
 
 def difference_json(found: Difference, old: str, new: str) -> dict[str, Any]:

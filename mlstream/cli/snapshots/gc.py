@@ -57,12 +57,12 @@ def _json(garbage: Garbage, *, deleted: bool) -> dict[str, Any]:
 
 def _print(session: Session, garbage: Garbage, *, deleted: bool) -> None:
     if garbage.empty:
-        session.out.print("there is nothing to delete", markup=False)
+        session.line("there is nothing to delete")
     for gone in garbage.snapshots:
         rows = "" if gone.rows is None else f", {gone.rows:,} rows"
         what = ", ".join(gone.names) or "no name"
         text = f"{'deleted' if deleted else 'delete '}  {gone.snapshot_id[:SHORT]}  was {what}{rows}"
-        session.out.print(text, soft_wrap=True, markup=False)
+        session.line(text)
     if not garbage.empty:
         rest = [
             (len(garbage.documents), "other documents"),
@@ -81,4 +81,4 @@ def _print(session: Session, garbage: Garbage, *, deleted: bool) -> None:
         shown = each.why if len(each.why) <= _WHY_SHOWN + 1 else each.why[:_WHY_SHOWN]
         more = len(each.why) - len(shown)
         text = ", ".join(shown) + (f" and {more:,} more" if more else "")
-        session.out.print(f"{each.snapshot_id[:SHORT]}  {text}", soft_wrap=True, markup=False)
+        session.line(f"{each.snapshot_id[:SHORT]}  {text}")

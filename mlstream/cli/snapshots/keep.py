@@ -30,4 +30,4 @@ def keep(session: Session, name: str, duration: str, as_json: bool) -> None:
         return
     until = format_time_ms(done.until_ms)
     text = f"{done.name or done.snapshot_id[:SHORT]} is kept until {until}"
-    session.out.print(text if done.extended else f"{text} already", soft_wrap=True, markup=False)
+    session.line(text if done.extended else f"{text} already")

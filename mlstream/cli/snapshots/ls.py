@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlstream.cli.context import Session
+from mlstream.cli.plain import plain
 from mlstream.cli.snapshots.options import JSON, SHORT
 from mlstream.cli.snapshots.screen import size_text, time_text
 
@@ -42,7 +43,7 @@ def list_(session: Session, show_all: bool, quiet: bool, as_json: bool) -> None:
     shown = [each for each in found.entries if show_all or not _is_output(each)]
     if quiet:
         for each in shown:
-            click.echo(each.names[0] if each.names else each.id)
+            click.echo(plain(each.names[0]) if each.names else each.id)
         return
     rows = [_row(each, show_all) for each in shown]
     rows += [("damaged: run verify", each[:SHORT], "", "", "", "")[: 5 if show_all else 6] for each in found.damaged]
@@ -72,8 +73,8 @@ def _row(entry: Entry, show_all: bool) -> tuple[str, ...]:
             holds.append(f"{count:,} {what}{'' if count == 1 else 's'}")
     size = "damaged" if entry.size_bytes is None else size_text(entry.size_bytes)
     cut = "" if entry.cut_at_ms is None else time_text(entry.cut_at_ms)
-    row = name, entry.id[:SHORT], f"{entry.rows:,}", size, cut
-    return row if show_all else (*row, ", ".join(holds))
+    row = plain(name), entry.id[:SHORT], f"{entry.rows:,}", size, cut
+    return row if show_all else (*row, plain(", ".join(holds)))
 
 
 def _lines(headers: Sequence[str], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:

@@ -47,9 +47,7 @@ def print_moved(session: Session, moved: Moved, *, verb: str) -> None:
     """One line: what it is, what travelled, what was there."""
     what = moved.snapshot_id[:SHORT] if moved.name is None else f"{moved.name} ({moved.snapshot_id[:SHORT]})"
     there = f", {moved.there:,} were there" if moved.there else ""
-    session.out.print(
-        f"{verb} {what}: {moved.objects:,} objects, {size_text(moved.size_bytes)}{there}", soft_wrap=True, markup=False
-    )
+    session.line(f"{verb} {what}: {moved.objects:,} objects, {size_text(moved.size_bytes)}{there}")
 
 
 def moved_json(url: str, moved: list[Moved]) -> dict[str, Any]:

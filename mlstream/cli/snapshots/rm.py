@@ -38,6 +38,4 @@ def rm(session: Session, names: tuple[str, ...], as_json: bool) -> None:
     for each in removed:
         reasons = why[each.snapshot_id]
         stays = f"stays: {', '.join(reasons)}" if reasons else "goes with the next `mlstream snapshot gc --yes`"
-        session.out.print(
-            f"removed {each.name}; its data ({each.snapshot_id[:SHORT]}) {stays}", soft_wrap=True, markup=False
-        )
+        session.line(f"removed {each.name}; its data ({each.snapshot_id[:SHORT]}) {stays}")

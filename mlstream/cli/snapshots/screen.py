@@ -6,9 +6,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from mlstream.cli.context import Session
+from mlstream.cli.plain import plain
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
     from mlstream.snapshots.cuts import Cut, CutPartition
     from mlstream.snapshots.snapshot import Snapshot
@@ -17,8 +19,18 @@ _MOST_FILES = 20  # on the screen
 
 
 def print_facts(session: Session, facts: list[tuple[str, str]]) -> None:
+    """Labels and texts, which may hold names from anywhere."""
+    from rich.text import Text
+
     for label, text in facts:
-        session.out.print(f"[bold]{label:<10}[/bold]{text}", soft_wrap=True)
+        session.out.print(Text.assemble((f"{label:<10}", "bold"), plain(text)), soft_wrap=True)
+
+
+def cells(*texts: str) -> tuple[Text, ...]:
+    """Cells of a table that show texts as they are, without markup."""
+    from rich.text import Text
+
+    return tuple(Text(plain(text)) for text in texts)
 
 
 def content_facts(found: Snapshot) -> list[tuple[str, str]]:
@@ -33,22 +45,19 @@ def content_facts(found: Snapshot) -> list[tuple[str, str]]:
 
 def print_content(session: Session, found: Snapshot, cut: Cut | None) -> None:
     """Its topics by partition, its tables and its files."""
-    from rich.text import Text
-
     print_partitions(session, found, cut)
     if found.tables:
         table = narrow_table(("table", "rows", "columns", "key", "records"))
         for each in found.tables:
             key = ", ".join(each.primary_key) or "(none)"
-            table.add_row(
-                Text(each.name), f"{each.rows:,}", f"{len(each.columns):,}", Text(key), each.records_digest[:8]
-            )
+            sizes = f"{each.rows:,}", f"{len(each.columns):,}"
+            table.add_row(*cells(each.name, *sizes, key, each.records_digest[:8]))
         session.out.print()
         session.out.print(table)
     if found.files:
         table = narrow_table(("file", "bytes", "sha256"))
         for file in found.files[:_MOST_FILES]:
-            table.add_row(Text(file.path), f"{file.size_bytes:,}", file.sha256[:8])
+            table.add_row(*cells(file.path, f"{file.size_bytes:,}", file.sha256[:8]))
         session.out.print()
         session.out.print(table)
         if len(found.files) > _MOST_FILES:
@@ -71,16 +80,24 @@ def print_partitions(session: Session, found: Snapshot, cut: Cut | None) -> None
                 part.root[:8],
                 part.payload_digest[:8],
             )
-        session.out.print(f"\n[bold]{stream.topic}[/bold]  {stream.rows:,} rows{_span(stream.partitions)}")
+        session.out.print()
+        print_heading(session, stream.topic, f"  {stream.rows:,} rows{_span(stream.partitions)}")
         session.out.print(table)
         missing = [(part.partition, gap) for part in stream.partitions for gap in part.missing]
         for partition, (start, stop) in missing:
-            session.out.print(f"missing: {stream.topic}[{partition}] {start} to {stop}, expired or lost")
+            session.line(f"missing: {stream.topic}[{partition}] {start} to {stop}, expired or lost")
     beyond = sum(known.high_watermark - known.last_stable for known in then.values())
     if beyond:
         session.out.print(f"{beyond:,} records stood above the last stable offset at the cut: open transactions.")
     if not found.complete:
         session.out.print("[bold]This snapshot is partial.[/bold]")
+
+
+def print_heading(session: Session, name: str, text: str = "") -> None:
+    """A name in bold, and what is said of it."""
+    from rich.text import Text
+
+    session.out.print(Text.assemble((plain(name), "bold"), plain(text)))
 
 
 def narrow_table(headers: tuple[str, ...]) -> Table:

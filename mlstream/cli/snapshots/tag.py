@@ -30,4 +30,4 @@ def tag(session: Session, name: str, new: str, force: bool, as_json: bool) -> No
         text += " already"
     elif done.before is not None:
         text += f"; it was one of {done.before[:SHORT]}"
-    session.out.print(text, soft_wrap=True, markup=False)
+    session.line(text)

@@ -24,4 +24,4 @@ def untag(session: Session, name: str, as_json: bool) -> None:
         session.emit_json(asdict(done))
         return
     text = f"{name} is no name any more; {done.snapshot_id[:SHORT]} is still called {', '.join(done.names_left)}"
-    session.out.print(text, soft_wrap=True, markup=False)
+    session.line(text)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mlstream.cli.context import Session
+from mlstream.cli.plain import plain
 from mlstream.cli.snapshots.options import JSON, SHORT, counted
 from mlstream.cli.snapshots.screen import size_text
 
@@ -100,7 +101,12 @@ def _check(session: Session, store: Store, names: Sequence[str], *, deep: bool) 
         wanted = dict(sorted(wanted.items(), key=lambda found: found[1]))
     seen, checked = Seen(), []
     hidden = not sys.stderr.isatty()
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), DownloadColumn(), TransferSpeedColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+    )
     with Bar(*columns, console=session.err, transient=True, disable=hidden) as bar:
         task = bar.add_task("")
 
@@ -108,7 +114,7 @@ def _check(session: Session, store: Store, names: Sequence[str], *, deep: bool) 
             bar.update(task, completed=done, total=total)
 
         for snapshot_id, name in wanted.items():
-            bar.reset(task, description=name)
+            bar.reset(task, description=plain(name))
             with ExitStack() as stack:
                 with suppress(StoreError):  # a store that cannot be written is checked without
                     stack.enter_context(store.lease("verify")).hold(snapshots=[snapshot_id])
@@ -123,20 +129,24 @@ def _unexplained(found: Verified) -> int:
 
 def _print(session: Session, name: str, found: Verified) -> None:
     held = [f"{counted(found.objects, 'object')}, {size_text(found.size_bytes)}"]
-    parts = ((found.rows, "row"), (found.tables, "table"), (found.files, "file"))
-    held += [counted(count, what) for count, what in parts if count]
+    if found.rows:
+        held.append(counted(found.rows, "row"))
+    if found.tables:
+        held.append(f"{counted(found.tables, 'table')} with {counted(found.table_rows, 'row')}")
+    if found.files:
+        held.append(counted(found.files, "file"))
     state = "ok" if found.ok else "damaged"
     hint = "; every row recomputed" if found.deep else " (--deep recomputes every row)"
-    session.out.print(f"{state}: {name}: {'; '.join(held)}{hint}", soft_wrap=True, markup=False)
+    session.line(f"{state}: {name}: {'; '.join(held)}{hint}")
     _print_findings(session, found.findings)
     _print_gaps(session, found)
 
 
 def _print_findings(session: Session, findings: Sequence[Finding]) -> None:
     for finding in findings:
-        session.out.print(f"  {finding.message}", soft_wrap=True, markup=False)
+        session.line(f"  {finding.message}")
         for part in finding.breaks[:_SHOWN]:
-            session.out.print(f"    breaks {part}", soft_wrap=True, markup=False)
+            session.line(f"    breaks {part}")
         if len(finding.breaks) > _SHOWN:
             session.out.print(f"    and {len(finding.breaks) - _SHOWN:,} more")
 
@@ -149,7 +159,7 @@ def _print_gaps(session: Session, found: Verified) -> None:
     for part in found.gaps:
         if part.unexplained:
             text = f"  unexplained: {part.unexplained:,} offsets of {part.topic}[{part.partition}], not compacted"
-            session.out.print(text, soft_wrap=True, markup=False)
+            session.line(text)
 
 
 def _verdict(bad: Sequence[str], lost: Sequence[Finding]) -> str:

@@ -35,7 +35,8 @@ class Verified:
 
     Attributes:
         objects, size_bytes: whose bytes were hashed.
-        cells, rows, files, tables: what they hold; recomputed from rows only when it was `deep`.
+        cells, rows, files, tables, table_rows: what they hold; recomputed from rows only when it was `deep`. `rows` are
+            records of streams.
         findings: everything that is missing or wrong; empty when the snapshot is whole.
         gaps: why offsets of each partition hold no record, as far as that is known.
     """
@@ -47,6 +48,7 @@ class Verified:
     rows: int
     files: int
     tables: int
+    table_rows: int
     deep: bool
     findings: tuple[Finding, ...]
     gaps: tuple[Account, ...]
@@ -161,6 +163,7 @@ class _Check:
             rows=sum(stream.rows for stream in content.streams),
             files=len(content.files),
             tables=len(content.tables),
+            table_rows=sum(table.rows for table in content.tables),
             deep=self._deep,
             findings=tuple(self._findings),
             gaps=gaps,

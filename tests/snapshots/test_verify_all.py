@@ -84,6 +84,7 @@ def test_everything_that_is_wrong_is_named_with_what_it_breaks(home: Home) -> No
 def test_files_and_tables_are_checked_like_records(mixed: Snapshot) -> None:
     found = checked(mixed)
     assert (found.ok, found.files, found.tables, found.objects) == (True, 2, 1, 3)
+    assert (found.rows, found.table_rows) == (0, 1000)
     table = mixed.storage.tables[0].pieces[0].object
     flip(mixed.store.object(table))
     mixed.file("b.csv").unlink()

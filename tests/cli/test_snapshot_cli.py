@@ -6,15 +6,17 @@ import json
 import os
 import pty
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import mlstream
 from mlstream.broker.admin import KEEP_EVERYTHING, create_topic
 from mlstream.broker.client import Client
 from mlstream.broker.connection import Connection
@@ -225,6 +227,26 @@ def test_verify_says_ok_or_names_the_damage(bare_cli: Call, home: Home, options:
     assert "breaks ticks[0] offsets 0 to 100" in bad.stdout
     assert "error: snapshot one: it is not whole" in bad.stderr
     assert "fix: restore it" in bad.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "end"), [([], "(--deep recomputes every row)"), (["--deep"], "every row recomputed")]
+)
+def test_verify_says_how_many_rows_the_tables_of_a_snapshot_without_topics_have(
+    bare_cli: Call, home: Home, tmp_path: Path, options: list[str], end: str
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as database, database:
+        database.execute("CREATE TABLE goods (id INTEGER PRIMARY KEY)")
+        database.execute("CREATE TABLE empty (id INTEGER PRIMARY KEY)")
+        database.executemany("INSERT INTO goods VALUES (?)", [(n,) for n in range(1234)])
+    url = f"sqlite:///{tmp_path}/shop.db"
+    mlstream.snapshot("shop", tables=[f"{url}#goods", f"{url}#empty"], home=home)
+    said = bare_cli("snapshot", "verify", "shop", *options)
+    assert said.exit_code == 0
+    assert "; 2 tables with 1,234 rows" in said.stdout
+    assert said.stdout.rstrip().endswith(end)
+    (found,) = bare_cli("snapshot", "verify", "shop", *options, "--json").json["snapshots"]
+    assert (found["rows"], found["tables"], found["table_rows"]) == (0, 2, 1234)
 
 
 def test_ls_show_and_verify_work_without_kafka_s_client(home: Home) -> None:

@@ -12,8 +12,8 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TypeVar
 
-from mlstream.errors import IntegrityError, NameTaken, UnknownSnapshot, UsageError
-from mlstream.naming import check_snapshot_name
+from mlstream.errors import IntegrityError, NameTaken, UnknownSnapshot
+from mlstream.naming import is_snapshot_name
 from mlstream.snapshots.manifest import Content, parse_content
 from mlstream.snapshots.remote import Remote, manifest_path, object_path, ref_path, storage_path
 from mlstream.snapshots.storage import Storage, check_storage, parse_storage
@@ -55,7 +55,7 @@ def find_there(remote: Remote, name_or_id: str) -> tuple[str, str | None]:
         IntegrityError: the name's file holds no id.
         StoreError: the store cannot be asked.
     """
-    if _is_name(name_or_id):
+    if is_snapshot_name(name_or_id):
         snapshot_id = id_there(remote, name_or_id)
         if snapshot_id is not None:
             return snapshot_id, name_or_id
@@ -100,7 +100,7 @@ def ids_there(remote: Remote, *, beginning: str = "") -> list[str]:
 def names_there(remote: Remote) -> list[str]:
     """The names of a remote store, sorted; files that cannot be names are left out."""
     found = [found.path.removeprefix("refs/") for found in remote.list("refs")]
-    return sorted(name for name in found if "/" not in name and _is_name(name))
+    return sorted(name for name in found if "/" not in name and is_snapshot_name(name))
 
 
 def content_there(remote: Remote, snapshot_id: str) -> Content:
@@ -157,11 +157,3 @@ def _read(remote: Remote, path: str, most_bytes: int) -> bytes:
         return remote.read(path, most_bytes=most_bytes)
     except FileNotFoundError:
         raise IntegrityError(f"{remote.url}/{path}: it is missing", hint="push the snapshot there again") from None
-
-
-def _is_name(name: str) -> bool:
-    try:
-        check_snapshot_name(name)
-    except UsageError:
-        return False
-    return True

@@ -116,3 +116,19 @@ def test_an_object_that_was_found_damaged_in_a_folder_is_replaced_by_a_push(tick
     assert push(ticks, remote, name="ticks").objects == 1
     assert there.verify(deep=True).ok
     assert push(ticks, remote, name="ticks").objects == 0
+
+
+def test_what_is_damaged_at_the_url_of_a_home_is_marked_and_sent_again(s3: str, tmp_path: Path) -> None:
+    (tmp_path / "rates.csv").write_bytes(b"day,rate\n1,1.5\n")
+    made = mlstream.snapshot("rates", files=[str(tmp_path / "rates.csv")], home=s3)
+    (digest,) = made.storage.objects
+    damaged = tmp_path / "damaged"
+    damaged.write_bytes(made.store.object(digest).read_bytes())
+    flip(damaged)
+    remote = open_remote(s3)
+    remote.delete(f"objects/{digest[:2]}/{digest}")
+    remote.upload(f"objects/{digest[:2]}/{digest}", damaged)
+    with pytest.raises(IntegrityError, match=digest):
+        made.verify()
+    mlstream.snapshot("again", files=[str(tmp_path / "rates.csv")], home=s3)
+    assert made.verify(deep=True).ok

@@ -6,12 +6,15 @@ A range is half-open: `[start, stop)`. A *position* is what a user writes (`earl
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from mlstream.errors import UsageError
 
+_MOST_PARTITIONS = 200_000  # as many as whole clusters are made for; no topic comes near
+_MOST_OFFSET = (1 << 63) - 1
 _DURATION = re.compile(r"(?P<n>\d+(?:\.\d+)?)(?P<unit>ms|s|m|h|d|w)")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _RATE = re.compile(r"(?P<n>\d+(?:\.\d+)?) ?(?P<unit>[kmg]i?b|b)/s", re.IGNORECASE)
@@ -90,9 +93,12 @@ def parse_duration_s(text: str) -> float:
         UsageError: when it is not a number with one of the units ms, s, m, h, d, w.
     """
     match = _DURATION.fullmatch(text.strip())
-    if match is None:
-        raise UsageError(f"{text!r} is not a duration", hint="write a number and a unit: 500ms, 30s, 15m, 36h, 7d, 2w")
-    return float(match["n"]) * _UNIT_S[match["unit"]]
+    found = math.nan if match is None else float(match["n"]) * _UNIT_S[match["unit"]]
+    if not math.isfinite(found):
+        raise UsageError(
+            f"{text[:60]!r} is not a duration", hint="write a number and a unit: 500ms, 30s, 15m, 36h, 7d, 2w"
+        )
+    return found
 
 
 def parse_rate(text: str) -> float:
@@ -103,8 +109,8 @@ def parse_rate(text: str) -> float:
     """
     match = _RATE.fullmatch(text.strip())
     found = 0.0 if match is None else float(match["n"]) * _UNIT_BYTES[match["unit"].lower()]
-    if found <= 0:
-        raise UsageError(f"{text!r} is not a rate", hint="write a number, a unit and /s: 50MB/s, 800kB/s, 16MiB/s")
+    if not 0 < found < math.inf:
+        raise UsageError(f"{text[:60]!r} is not a rate", hint="write a number, a unit and /s: 50MB/s, 800kB/s, 16MiB/s")
     return found
 
 
@@ -115,10 +121,10 @@ def parse_size(text: str) -> int:
         UsageError: when it is not a number and a unit of bytes, or not a byte at least.
     """
     match = _SIZE.fullmatch(text.strip())
-    found = 0 if match is None else int(float(match["n"]) * _UNIT_BYTES[match["unit"].lower()])
-    if found < 1:
-        raise UsageError(f"{text!r} is not a size", hint="write a number and a unit: 500MB, 2GB, 1.5GiB")
-    return found
+    found = 0.0 if match is None else float(match["n"]) * _UNIT_BYTES[match["unit"].lower()]
+    if not 1 <= found < math.inf:
+        raise UsageError(f"{text[:60]!r} is not a size", hint="write a number and a unit: 500MB, 2GB, 1.5GiB")
+    return int(found)
 
 
 def parse_position(text: str, *, now: datetime | None = None) -> Position:
@@ -127,7 +133,7 @@ def parse_position(text: str, *, now: datetime | None = None) -> Position:
     A time without a zone is UTC. `-2h` is before `now` (the clock's time when None).
 
     Raises:
-        UsageError: when it is none of these.
+        UsageError: when it is none of these, an offset of more than 63 bits, or a time before the year 1.
     """
     text = text.strip()
     if text in ("earliest", "latest"):
@@ -135,10 +141,18 @@ def parse_position(text: str, *, now: datetime | None = None) -> Position:
     if text.startswith("group:") and len(text) > 6:
         return Position(group=text[6:])
     if text.isascii() and text.isdigit():
-        return Position(offset=int(text))
+        offset = _number(text, most=_MOST_OFFSET)
+        if offset is None:
+            raise UsageError(f"offset {text[:30]}: no stream has one above {_MOST_OFFSET}", hint="write a smaller one")
+        return Position(offset=offset)
     if text.startswith("-") and _DURATION.fullmatch(text[1:]) is not None:
         moment = datetime.now(UTC) if now is None else now
-        return Position(timestamp_ms=_to_ms(moment - timedelta(seconds=parse_duration_s(text[1:]))))
+        try:
+            return Position(timestamp_ms=_to_ms(moment - timedelta(seconds=parse_duration_s(text[1:]))))
+        except OverflowError:
+            raise UsageError(
+                f"{text[:60]!r}: this is before the year 1", hint="write earliest for all that there is"
+            ) from None
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -175,15 +189,36 @@ def parse_partitions(text: str) -> tuple[int, ...]:
     """`0,2-4` → (0, 2, 3, 4), sorted and without repeats.
 
     Raises:
-        UsageError: when it is not a list of partition numbers and ranges.
+        UsageError: when it is not a list of partition numbers and ranges, or names more than a topic can have.
     """
     found: set[int] = set()
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
-            raise UsageError(f"{text!r} is not a list of partitions", hint="write 0,2 or 0-3")
-        found.update(range(int(first), int(last if dash else first) + 1))
+        if not _is_number(first) or (dash and not _is_number(last)):
+            raise UsageError(f"{text[:60]!r} is not a list of partitions", hint="write 0,2 or 0-3")
+        low = _number(first, most=_MOST_PARTITIONS - 1)
+        high = _number(last, most=_MOST_PARTITIONS - 1) if dash else low
+        if low is None or high is None:
+            raise UsageError(
+                f"partition {(first if low is None else last)[:30]}: no topic has so many",
+                hint="leave the partitions out to have all of a topic",
+            )
+        if high < low:
+            raise UsageError(f"partitions {low}-{high}: the first is after the last", hint=f"write {high}-{low}")
+        found.update(range(low, high + 1))
     return tuple(sorted(found))
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
+def _number(digits: str, *, most: int) -> int | None:
+    """A number of any length; None when it is more than `most`."""
+    bare = digits.lstrip("0") or "0"
+    if len(bare) > len(str(most)):
+        return None
+    return number if (number := int(bare)) <= most else None
 
 
 def format_time_ms(timestamp_ms: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from datetime import UTC, datetime
 
 import pytest
@@ -51,6 +52,43 @@ def test_a_position_is_an_edge_an_offset_a_time_or_a_group(text: str, position: 
 def test_what_is_no_position_is_refused_with_the_forms_that_are(text: str) -> None:
     with pytest.raises(UsageError, match="is not a position in a stream; write an offset"):
         parse_position(text, now=NOW)
+
+
+@pytest.mark.parametrize("text", ["-99999999999999d", "-30009999999w", f"-{'9' * 400}h", "-800000d"])
+def test_a_time_ago_that_leads_before_the_calendar_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_position(text, now=NOW)
+
+
+@pytest.mark.parametrize("text", [str(2**63), "9" * 5000])
+def test_an_offset_that_no_stream_has_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="no stream has one above 9223372036854775807"):
+        parse_position(text)
+    assert parse_position(str(2**63 - 1)) == Position(offset=2**63 - 1)
+
+
+@pytest.mark.parametrize("text", ["0-999999999", "999999999", "0,5-200000", f"0-{'9' * 5000}"])
+def test_more_partitions_than_a_topic_can_have_are_refused_without_listing_them(text: str) -> None:
+    tracemalloc.start()
+    try:
+        for parse, asked in ((parse_partitions, text), (parse_topic, f"ticks[{text}]")):
+            with pytest.raises(UsageError, match="no topic has so many"):
+                parse(asked)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("text", ["5-2", "²", "1-²", "1-", ""])
+def test_what_is_no_list_of_partitions_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=r"is not a list of partitions|the first is after the last"):
+        parse_partitions(text)
+
+
+def test_numbers_beyond_all_bounds_are_no_durations_rates_or_sizes() -> None:
+    for parse, unit in ((parse_duration_s, "d"), (parse_rate, "GB/s"), (parse_size, "GB")):
+        with pytest.raises(UsageError, match="is not a"):
+            parse("9" * 400 + unit)
 
 
 def test_a_topic_may_carry_partitions_and_a_range() -> None:

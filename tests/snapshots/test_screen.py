@@ -66,7 +66,7 @@ def test_a_name_that_does_not_exist_is_named_without_moving_the_cursor(bare_cli:
     assert BIDI not in missing.stderr
 
 
-def test_a_ref_of_any_name_is_listed_as_it_is(bare_cli: Call, home: Home) -> None:
+def test_a_ref_of_any_name_does_nothing_to_a_terminal(bare_cli: Call, home: Home) -> None:
     made = make_snapshot(home, "ticks", {"t": {0: rows(3)}})
     (home.path / "refs" / f"[red]{BIDI}\x1b[2J").write_text(made.id)
     for words in ((), ("-q",), ("--json",)):

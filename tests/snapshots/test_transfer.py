@@ -298,6 +298,24 @@ def test_of_two_who_push_different_snapshots_under_one_name_one_is_refused(
     assert pull(changed.id, open_remote(lasting_place), home=ticks.store.home).name is None  # it is there by its id
 
 
+def test_of_two_who_give_one_name_at_the_same_time_exactly_one_is_refused(
+    ticks: Snapshot, home: Home, lasting_place: str
+) -> None:
+    changed = make_snapshot(home, "changed", {"a": {0: plain(5)}})
+    for found in (ticks, changed):
+        push(found, open_remote(lasting_place))
+    for number in range(5):
+        with ThreadPoolExecutor(2) as pool:
+            futures = [
+                pool.submit(push, found, open_remote(lasting_place), name=f"name-{number}")
+                for found in (ticks, changed)
+            ]
+            refused = [future.exception() for future in futures]
+        assert [type(each) for each in refused if each is not None] == [NameTaken]
+        winner = (ticks, changed)[refused.index(None)]
+        assert find_there(open_remote(lasting_place), f"name-{number}")[0] == winner.id
+
+
 def test_no_force_takes_the_last_name_of_a_snapshot_that_is_kept_there(
     ticks: Snapshot, home: Home, other: Home, lasting_place: str
 ) -> None:

@@ -21,6 +21,7 @@ from mlstream.home import Home
 from mlstream.snapshots.findings import Finding
 from mlstream.snapshots.snapshot import Snapshot
 from mlstream.snapshots.verify import Seen, Verified, check
+from tests.snapshots import oracle
 from tests.snapshots.forging import OTHER_TYPES, Forged, pieces_of
 from tests.snapshots.making import columns, make_snapshot, plain, values
 
@@ -79,6 +80,17 @@ def test_everything_that_is_wrong_is_named_with_what_it_breaks(home: Home) -> No
     with pytest.raises(IntegrityError, match="and 1 more finding;") as caught:
         made.verify()
     assert len(caught.value.findings) == 2
+
+
+def test_a_reader_that_imports_no_mlstream_comes_to_the_same_id_of_files_and_tables(mixed: Snapshot) -> None:
+    assert oracle.recomputed_id(mixed.store.path, mixed.id) == mixed.id
+    # It can tell: with one other row it comes to another id, as the deep check says.
+    (piece,) = mixed.storage.tables[0].pieces
+    rows = pq.read_table(mixed.store.object(piece.object))
+    names = pa.array([*rows.column("name").to_pylist()[:-1], "another"])
+    point_at(Forged(mixed), piece.object, rows.set_column(1, "name", names))
+    assert oracle.recomputed_id(mixed.store.path, mixed.id) != mixed.id
+    assert not checked(mixed).ok
 
 
 def test_files_and_tables_are_checked_like_records(mixed: Snapshot) -> None:

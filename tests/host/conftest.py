@@ -15,6 +15,9 @@ from mlstream.config import ExperimentConfig
 from mlstream.host.host import Host
 from mlstream.host.spec import HostSpec, Limits
 from mlstream.versions import Record, resolve_version
+from tests.versions.conftest import _imports
+
+__all__ = ["_imports"]  # loading a version is global to a process: each test gives back what it found
 
 ROWS = 1000
 FIRST = Record("orders", 2, 1200)

@@ -30,7 +30,7 @@ from tests.snapshots.kafka import Sent, produce, servers
 from tests.snapshots.making import make_snapshot, plain
 
 ROOT = Path(__file__).parents[2]
-ROUNDS = int(os.environ.get("MLSTREAM_GC_ROUNDS", "6"))
+ROUNDS = int(os.environ.get("MLSTREAM_GC_ROUNDS", "3"))
 
 Part = subprocess.Popen[str]
 

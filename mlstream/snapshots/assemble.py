@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlstream.errors import CorruptBatch
+from mlstream.errors import CorruptBatch, IntegrityError
 from mlstream.snapshots.canonical import RunHasher
 from mlstream.snapshots.groups import Groups
 from mlstream.snapshots.manifest import Cell
@@ -182,9 +182,11 @@ class PartitionAssembler:
         cell = self._cell
         if part.cell is None or cell is None:
             return
+        known = RunHasher()  # all of its rows are read: the moment to see whether they are what they were
         for piece in part.cell.pieces:
             row = piece.row
             for batch in self._read((piece,)):
+                known.update(batch)
                 offsets = batch.column("offset").to_numpy()
                 first, last = (int(n) for n in np.searchsorted(offsets, (part.start, part.stop)))
                 rows = batch.slice(first, last - first)
@@ -195,6 +197,18 @@ class PartitionAssembler:
                     if not part.rewrite:
                         cell.hold(Piece(piece.object, row + first, len(rows)))
                 row += len(batch)
+        if known.digest().records != part.cell.cell.records:
+            raise self._damaged(part.cell)
+
+    def _damaged(self, stored: StoredCell) -> IntegrityError:
+        objects = sorted({piece.object for piece in stored.pieces})
+        wanted = self._plan.wanted
+        return IntegrityError(
+            f"object {objects[0]}: its rows of {wanted.topic}[{wanted.partition}] cell {stored.cell.number} "
+            "are not those of its digest",
+            hint="`mlstream snapshot verify --all` marks what is damaged, and freezing again then fetches it anew",
+            object=objects[0],
+        )
 
     def _read(self, pieces: tuple[Piece, ...]) -> Iterator[pa.RecordBatch]:
         for piece in pieces:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -114,6 +115,28 @@ def test_an_object_that_was_found_damaged_is_not_built_upon_and_is_healed_by_fre
     again.snapshot.verify(deep=True)
     shared.verify(deep=True)
     assert froze("two").fetched == 0
+
+
+def test_damage_that_nobody_has_found_yet_is_found_when_its_cell_is_completed(
+    broker: Connection, make: Callable[..., None], froze: Freeze, topic: str
+) -> None:
+    make()
+    values = [random.Random(n).randbytes(2000) for n in range(20)]  # nothing that compresses: a flipped bit is a value
+    produce(broker, topic, [Sent(value) for value in values])
+    first = froze("one").snapshot
+    (name,) = first.storage.objects
+    flip(first.store.object(name))
+    changed = first.scan(topic).collect()["value"].to_list()
+    assert sum(found != value for found, value in zip(changed, values, strict=True)) == 1, "the file shows it itself"
+    produce(broker, topic, [Sent(b"more")] * 5)
+    with pytest.raises(IntegrityError, match=rf"object {name}: its rows of {topic}\[0\] cell 0 are not those of its"):
+        froze("grown")
+    with pytest.raises(IntegrityError, match=f"object {name}: its bytes have changed"):
+        first.verify()
+    grown = froze("grown")
+    assert (grown.fetched, grown.reused) == (25, 0)
+    grown.snapshot.verify(deep=True)
+    assert grown.snapshot.scan(topic).collect()["value"].to_list() == [*values, *[b"more"] * 5]
 
 
 def test_compacted_topics_and_topics_made_anew_are_never_built_upon(

@@ -21,11 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from filelock import FileLock, Timeout
-
 from mlstream.broker.client import Client, TopicInfo
 from mlstream.errors import TopicChanged, TopicExists, UnknownTopic, UsageError
-from mlstream.snapshots.failures import store_error
+from mlstream.snapshots.locks import locked
 from mlstream.snapshots.manifest import StreamContent
 from mlstream.snapshots.restore_check import check
 from mlstream.snapshots.restore_record import (
@@ -149,22 +147,13 @@ def choose_stream(snapshot: Snapshot, topic: str | None) -> StreamContent:
 @contextmanager
 def _claim(store: Store, cluster_id: str, topic: str) -> Iterator[None]:
     """Hold a target against other processes of this store; a process that dies lets go of it."""
-    folder = store.path / "tmp" / "names"
     # No snapshot's name holds a '~'.
-    lock = FileLock(folder / f"{place_of(store, '', ('', ''), (cluster_id, topic)).stem}~restore.lock")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise TopicExists(
-            f"topic {topic}: another process is restoring into it", hint="wait for it, or choose another name"
-        ) from None
-    except OSError as exc:
-        raise store_error(folder, exc) from exc
-    try:
+    name = f"{place_of(store, '', ('', ''), (cluster_id, topic)).stem}~restore.lock"
+    busy = TopicExists(
+        f"topic {topic}: another process is restoring into it", hint="wait for it, or choose another name"
+    )
+    with locked(store.path / "tmp" / "names" / name, busy=busy):
         yield
-    finally:
-        lock.release()
 
 
 def _record(snapshot: Snapshot, stream: StreamContent, cluster_id: str, target: TopicInfo, place: Path) -> Restored:

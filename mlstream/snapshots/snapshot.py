@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from mlstream.home import Home, find_home
 from mlstream.snapshots.content import FileContent, TableContent
 from mlstream.snapshots.cuts import Cut, parse_cut
 from mlstream.snapshots.manifest import Content, StreamContent, parse_content
+from mlstream.snapshots.raw_rows import runs_of, scan_raw
 from mlstream.snapshots.storage import Piece, Storage, StoredPartition, check_storage, parse_storage
 from mlstream.snapshots.store import Store
 
@@ -28,18 +29,6 @@ if TYPE_CHECKING:
     from mlstream.snapshots.transfer import Moved
     from mlstream.snapshots.verify import Verified
     from mlstream.snapshots.views import View
-
-RAW_SCHEMA = pl.Schema(
-    {
-        "partition": pl.Int32(),
-        "offset": pl.Int64(),
-        "timestamp": pl.Datetime("ms", "UTC"),
-        "timestamp_type": pl.Int8(),
-        "key": pl.Binary(),
-        "value": pl.Binary(),
-        "headers": pl.List(pl.Struct({"key": pl.Binary(), "value": pl.Binary()})),
-    }
-)
 
 
 class Snapshot:
@@ -152,10 +141,7 @@ class Snapshot:
         if decode is not None:
             return self.view(topic, decode).frame()
         self.stream(topic)
-        stored = self.stored(topic)
-        self.store.obtain_all(run.object for part in stored for run in _runs(part))
-        frames = [frame for part in stored for frame in self._scan_partition(part)]
-        return pl.concat(frames) if frames else pl.LazyFrame(schema=RAW_SCHEMA)
+        return scan_raw(self.store, self.storage, self.stored(topic))
 
     def file(self, path: str) -> Path:
         """Where the bytes of a file are: a read-only file whose name is their digest.
@@ -234,7 +220,7 @@ class Snapshot:
         """
         for found in self.stored(topic):
             if found.partition == partition:
-                return list(_runs(found))
+                return list(runs_of(found))
         raise UnknownPartition(
             f"snapshot {self.name or self.id[:12]} holds no partition {partition} of {topic}",
             topic=topic,
@@ -342,20 +328,6 @@ class Snapshot:
 
         return export(self, folder, format=format, decode=decode)
 
-    def _scan_partition(self, part: StoredPartition) -> Iterator[pl.LazyFrame]:
-        whole: list[Path] = []
-        for run in _runs(part):
-            path = self.store.obtain(run.object)
-            if run.row == 0 and run.rows == self.storage.objects[run.object].rows:
-                whole.append(path)
-                continue
-            if whole:
-                yield pl.scan_parquet(whole, glob=False)
-                whole = []
-            yield pl.scan_parquet(path, glob=False).slice(run.row, run.rows)
-        if whole:
-            yield pl.scan_parquet(whole, glob=False)
-
 
 def open_snapshot(name_or_id: str, *, home: Home | str | Path | None = None) -> Snapshot:
     """The snapshot of that name, id, or beginning of an id (8 digits or more).
@@ -402,17 +374,3 @@ def _nearest(name: str, names: list[str], what: str) -> str:
     if close:
         return f"did you mean {close[0]!r}?"
     return f"it holds: {', '.join(names[:8])}{', …' if len(names) > 8 else ''}" if names else f"it holds no {what}"
-
-
-def _runs(part: StoredPartition) -> Iterator[Piece]:
-    run: Piece | None = None
-    for cell in part.cells:
-        for piece in cell.pieces:
-            if run is not None and run.object == piece.object and run.row + run.rows == piece.row:
-                run = Piece(run.object, run.row, run.rows + piece.rows)
-                continue
-            if run is not None:
-                yield run
-            run = piece
-    if run is not None:
-        yield run

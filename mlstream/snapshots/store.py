@@ -25,7 +25,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from mlstream.errors import IntegrityError, NameTaken, StoreError, UnknownSnapshot
 from mlstream.home import Home
@@ -36,6 +36,7 @@ from mlstream.snapshots.failures import is_unwritable
 from mlstream.snapshots.failures import store_error as store_error
 from mlstream.snapshots.leases import Lease, gate, take_lease
 from mlstream.snapshots.leftovers import leftovers, remove_leftovers, remove_old_pulls
+from mlstream.snapshots.locks import locked
 from mlstream.snapshots.remote_home import Mirror
 from mlstream.snapshots.transfer import JOBS, in_parallel
 
@@ -290,21 +291,11 @@ class Store:
             NameTaken: when another process is making a snapshot of that name.
             StoreError: when the store cannot be written.
         """
-        folder = self.path / "tmp" / "names"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(folder / f"{name}.lock")
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise NameTaken(
-                f"snapshot {name!r} is being made by another process", hint="wait for it, or choose another name"
-            ) from None
-        except OSError as exc:
-            raise store_error(folder, exc) from exc
-        try:
+        busy = NameTaken(
+            f"snapshot {name!r} is being made by another process", hint="wait for it, or choose another name"
+        )
+        with locked(self.path / "tmp" / "names" / f"{name}.lock", busy=busy):
             yield
-        finally:
-            lock.release()
 
     @contextmanager
     def lease(self, purpose: str) -> Iterator[Lease]:

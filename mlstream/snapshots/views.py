@@ -9,10 +9,9 @@ DIGEST covers the digests of the records and the decoder, so a view is never out
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import pyarrow as pa
 import rfc8785
-from filelock import FileLock
 
 from mlstream.errors import StoreError, UnknownPartition, UsageError
 from mlstream.snapshots.documents import flush_folder
+from mlstream.snapshots.locks import locked
 from mlstream.snapshots.manifest import StreamContent
 from mlstream.snapshots.store import store_error
 from mlstream.snapshots.view_making import DEAD_LETTERS, checksum, make_view
@@ -89,7 +88,7 @@ class View:
 
     def frame(self) -> pl.LazyFrame:
         """All rows in order of partition and offset."""
-        return pl.concat([pl.scan_ipc(self.file(number)) for number in self.rows])
+        return pl.concat([pl.scan_ipc(glob.escape(str(self.file(number)))) for number in self.rows])
 
     def dead_letters(self) -> pl.LazyFrame:
         """The records that were left out: `partition`, `offset`, `timestamp`, `key`, `value` and the `reason`.
@@ -102,7 +101,7 @@ class View:
             raise UsageError(
                 f"the view of {self.topic} leaves no records out", hint="decode with `on_error: dead-letter`"
             )
-        return pl.scan_ipc(path)
+        return pl.scan_ipc(glob.escape(str(path)))
 
 
 def open_view(snapshot: Snapshot, topic: str, decode: DecodeConfig) -> View:
@@ -119,7 +118,9 @@ def open_view(snapshot: Snapshot, topic: str, decode: DecodeConfig) -> View:
     found = _load(folder, topic, digest)
     if found is not None:
         return found
-    with _making(snapshot, digest, folder), snapshot.store.staging() as staged:
+    # One process at a time makes a view; the others wait and take what it made.
+    lock = snapshot.store.path / "tmp" / "views" / f"{digest}.lock"
+    with locked(lock, busy=None), snapshot.store.staging() as staged:
         found = _load(folder, topic, digest)
         if found is not None:  # another process was quicker; others may be reading what it made
             return found
@@ -138,22 +139,6 @@ def open_view(snapshot: Snapshot, topic: str, decode: DecodeConfig) -> View:
     if found is None:
         raise StoreError(f"{folder}: the view cannot be read", hint="delete the folder and try again")
     return found
-
-
-@contextmanager
-def _making(snapshot: Snapshot, digest: str, folder: Path) -> Iterator[None]:
-    """One process at a time makes a view; the others wait and take what it made. A process that dies lets go of it."""
-    locks = snapshot.store.path / "tmp" / "views"
-    try:
-        locks.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(locks / f"{digest}.lock")
-        lock.acquire()
-    except OSError as exc:
-        raise store_error(folder, exc) from exc
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def decoder_digest(decode: DecodeConfig) -> str:

@@ -23,7 +23,8 @@ from mlstream.home import Home
 from mlstream.ranges import Position, TopicSelection
 from mlstream.snapshots.capture import Frozen
 from mlstream.snapshots.copying import Progress
-from mlstream.snapshots.snapshot import RAW_SCHEMA, Snapshot
+from mlstream.snapshots.raw_rows import RAW_SCHEMA
+from mlstream.snapshots.snapshot import Snapshot
 from tests.snapshots import oracle
 from tests.snapshots.kafka import Sent, Transactions, consume, produce
 

@@ -242,3 +242,12 @@ def test_processes_that_want_the_same_view_at_once_make_it_once_and_all_read_it(
     assert makings.read_text() == "made "
     (view,) = [folder for folder in (home.path / "views").iterdir() if folder.is_dir()]
     assert {file.suffix for file in view.iterdir()} == {".arrow", ".json"}
+
+
+@pytest.mark.parametrize("name", ["with [brackets]", "a*b?c", "{a,b}"])
+def test_a_home_s_path_is_no_pattern(name: str, tmp_path: Path) -> None:
+    made = made_of(Home(tmp_path / name), *records(5), b"{no json")
+    assert made.scan("ticks").collect().height == 6
+    apart = DecodeConfig(on_error="dead-letter")
+    assert made.scan("ticks", apart).collect()["n"].to_list() == [0, 1, 2, 3, 4]
+    assert made.dead_letters("ticks", apart).collect()["offset"].to_list() == [5]

@@ -206,7 +206,8 @@ def test_the_same_run_is_not_computed_twice_unless_it_is_forced(three: tuple[Sho
         connection=shop.connection,
         home=shop.home,
     )
-    assert (second.key, second.attempt) == (one.key, 2)
+    assert second.key == one.key
+    assert second.attempt > one.attempt  # how much, is for the cluster's topics to say: other homes plan the same run
     assert second.id != one.id
     assert second.versions["v1"].reused is None
     assert second.versions["v1"].topic != done.versions["v1"].topic

@@ -80,7 +80,7 @@ def test_after_a_failure_it_recovers_and_goes_on_from_the_committed_offset(
     total, step = 3000, 50
     with FaultProxy() as proxy, Client(proxy.through(broker), timeout_s=5) as distant:
         failures = 0
-        with TransactionWriter(distant, topic, group=topic, pool=pool, stall_s=0.5) as writer:
+        with TransactionWriter(distant, topic, group=topic, pool=pool, stall_s=2.0) as writer:
             position = 0
             timer: threading.Timer | None = None
             while position < total:

@@ -65,7 +65,8 @@ class Spec(Task):
     """A version over the scored topic of a snapshot.
 
     Attributes:
-        digest: what the version's digest must be.
+        load: the version, resolved: what `LoadSpec.to_json` says, so that every process loads the very same.
+        python: the interpreter of its environment; None takes the worker's.
         view_digest: what the decoded view's digest must be.
         run_id: for the headers of the predictions.
         topic: where the predictions go; it exists.
@@ -75,7 +76,8 @@ class Spec(Task):
 
     module = "mlstream.runs.worker"
     resumable = True
-    digest: str
+    load: dict[str, Any]
+    python: str | None
     view_digest: str
     run_id: str
     topic: str

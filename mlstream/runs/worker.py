@@ -15,6 +15,7 @@ import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -29,7 +30,6 @@ from mlstream.errors import (
     MlstreamError,
     PredictError,
     TransactionFailed,
-    VersionLoadError,
 )
 from mlstream.home import find_home
 from mlstream.host.host import Answer, Host
@@ -43,7 +43,8 @@ from mlstream.runs.process import Reports, config_of, serve
 from mlstream.runs.shard import Lane, Shard, transaction_rows
 from mlstream.runs.spec import Figures, Measured, Report, Spec
 from mlstream.snapshots.snapshot import open_snapshot
-from mlstream.versions import Record, Version, resolve_version
+from mlstream.versions import Record
+from mlstream.versions.loading import LoadSpec
 from mlstream.wire.encode import encode
 
 if TYPE_CHECKING:
@@ -79,8 +80,9 @@ def work(spec: Spec, reports: Reports) -> Report:
 def _work(spec: Spec, reports: Reports) -> Report:
     began = time.monotonic()
     config = config_of(spec)
-    version = _resolve(config, spec)
-    with Host(_host_spec(version, spec), limits=_limits(config, spec)) as host:
+    host_spec = HostSpec(load=LoadSpec.from_json(spec.load), seed=spec.seed, leave_out=RECORD_COLUMNS)
+    python = None if spec.python is None else Path(spec.python)
+    with Host(host_spec, limits=_limits(config, spec), python=python) as host:
         host.start_loading()
         view = _view(config, spec)
         warm_up()
@@ -225,21 +227,6 @@ def warm_up() -> None:
     """Load the compiled encoder, which takes up to a second and is no part of how fast a version is."""
     nothing = pa.nulls(1, pa.binary())
     encode(pa.table({"timestamp": pa.nulls(1, pa.timestamp("ms", "UTC")), "key": nothing, "value": nothing}))
-
-
-def _resolve(config: ExperimentConfig, spec: Spec) -> Version:
-    version = resolve_version(config, spec.version)
-    if version.digest != spec.digest:
-        raise VersionLoadError(
-            f"version {spec.version} changed after the run was planned: its digest is {version.digest[:12]}, "
-            f"it was {spec.digest[:12]}",
-            hint="run again",
-        )
-    return version
-
-
-def _host_spec(version: Version, spec: Spec) -> HostSpec:
-    return HostSpec(load=version.load_spec, seed=spec.seed, leave_out=RECORD_COLUMNS)
 
 
 def _limits(config: ExperimentConfig, spec: Spec) -> Limits:

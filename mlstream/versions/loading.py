@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlstream.errors import VersionLoadError
+from mlstream.versions.digests import digest_file
 from mlstream.versions.importing import Account, call_factory, load_attribute
 from mlstream.versions.predictor import Predictor
 from mlstream.versions.reference import CodeReference, FileReference
@@ -61,6 +62,7 @@ class LoadSpec:
             VersionLoadError: the module, the name in it, the factory or the file is not as it should be, or
                 something changed since the version was resolved.
         """
+        self._check_files()
         if isinstance(self.reference, FileReference):
             account = Account(find_project(self.root))
             account.install()
@@ -88,6 +90,14 @@ class LoadSpec:
         """
         covered = {**self.files, **(self.sources.files if self.sources is not None else {})}
         account.check(covered, where=self.where)
+
+    def _check_files(self) -> None:
+        for name, digest in self.files.items():
+            path = self.root / name
+            if not path.is_file() or digest_file(path) != digest:
+                raise VersionLoadError(
+                    f"{self.where}: {name} changed after the run was planned", hint="run again", where=self.where
+                )
 
     def to_json(self) -> dict[str, Any]:
         """The description as JSON values."""

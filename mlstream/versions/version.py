@@ -41,6 +41,7 @@ class Version:
         reference: what `model:` names.
         sources: the code's files; None for an estimator in a file.
         environment: what `environment_digest` was made from.
+        python: the interpreter of its own environment; None for the one that this process runs in.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Version:
     reference: CodeReference | FileReference
     sources: Sources | None = field(repr=False)
     environment: Mapping[str, Any] = field(repr=False)
+    python: Path | None = None
 
     @property
     def features(self) -> tuple[str, ...] | None:

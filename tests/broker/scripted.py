@@ -6,6 +6,7 @@ would get it, answered by `Cluster`, and the answer goes the same way back. What
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -90,6 +91,7 @@ class Cluster:
         self.produced: list[bytes] = []
         self.under_way = 0
         self.most_under_way = 0
+        self.gather = 0  # the first answers wait until so many fetches are under way, a few seconds at most
         self.most_bytes = 0
         self._bytes = 0
 
@@ -268,11 +270,19 @@ class ScriptedNetwork(Network):
         self.cluster.most_bytes = max(self.cluster.most_bytes, self.cluster._bytes)
         try:
             await self.sleep(0.001)
+            if kind is FetchRequest:
+                await self._gather()
             answer = self.cluster.answer(node, received)
         finally:
             self.cluster.under_way -= 1
             self.cluster._bytes -= size
         return RESPONSES[kind].decode(answer.encode(version=version), version=version)
+
+    async def _gather(self) -> None:
+        deadline = time.monotonic() + 5.0
+        while self.cluster.under_way < self.cluster.gather and time.monotonic() < deadline:
+            await self.sleep(0.001)
+        self.cluster.gather = 0
 
 
 def client_of(cluster: Cluster) -> Client:

@@ -337,6 +337,7 @@ def wide() -> Cluster:
 
 
 def test_one_request_is_under_way_in_each_partition(wide: Cluster) -> None:
+    wide.gather = 20
     with client_of(wide) as client:
         ranges = [PartitionRange("ticks", part, 0, 100) for part in range(20)]
         answers = list(fetch(client, ranges, partition_max_bytes=300))

@@ -25,8 +25,10 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 demo: $(VENV)/.ready  ## freeze, train, run three versions, compare: on a real Kafka with real flights
 	@$(RUN) pipelines.flights.demo
 
+# Half of the time a test waits for a broker, so two processes take half as long. Each has a broker of its own, and the
+# tests of a file stay in one.
 test: $(VENV)/.ready  ## all tests
-	$(RUN) pytest
+	$(RUN) pytest --numprocesses 2 --dist loadfile
 
 # `make test` holds a short form of them. MLSTREAM_FAULT_SEED repeats what failed.
 test-faults: $(VENV)/.ready  ## the fault tests in their long form: 200 transactions a producer, every point to die at

@@ -55,6 +55,8 @@ BOUNDARIES = {
     "yaml": {"config", "broker"},
     "skops": {"versions"},
     "joblib": {"versions"},
+    "uv": {"versions"},
+    "packaging": {"versions"},
 }
 HEAVY = ("kafka", "mlflow", "sklearn", "numba", "pyarrow", "polars", "matplotlib", "pandas", "scipy", "yaml")
 

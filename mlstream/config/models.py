@@ -103,6 +103,11 @@ class VersionConfig(Section):
     files: list[str] = Field(default_factory=list, description="data files that the code reads; part of its digest")
     train: str | None = Field(None, description="path.py:function that `mlstream train` calls to make the model's file")
     trust: bool = Field(False, description="allow loading by pickle; only for files that you made yourself")
+    environment: str | None = Field(
+        None,
+        description="the version's own packages: a uv.lock, pyproject.toml or requirements.txt of the project, which "
+        "is built with uv; without it, and with `current`, it runs with the packages that mlstream runs with",
+    )
     memory: Size | None = Field(
         None,
         description="the most memory that its process, with those that it starts, may use, for example 2GB; "

@@ -11,7 +11,7 @@ import ast
 import hashlib
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.machinery import EXTENSION_SUFFIXES, PathFinder
 from pathlib import Path
@@ -90,30 +90,38 @@ def find_project(root: Path, *, beside: Path | None = None) -> Project:
     return Project(root, tuple(before), late)
 
 
-def find_sources(reference: CodeReference, *, root: Path, where: str) -> Sources:
+def find_sources(reference: CodeReference, *, root: Path, where: str, site: Path | None = None) -> Sources:
     """The files that loading `reference` takes from the project.
+
+    Args:
+        reference: what is loaded.
+        root: the project's root.
+        where: the version, for messages.
+        site: the folder of the packages that are installed where it will be loaded; None: as in this process.
 
     Raises:
         VersionLoadError: the module is not there, or one of the files is not Python.
     """
     project = find_project(root, beside=reference.file)
-    walk = _Walk(project, where)
+    installed = sys.path if site is None else [str(site)]
+    walk = _Walk(project, where, installed)
     if reference.file is not None:
         return walk.sources(reference.module, reference.file)
     found = walk.find(reference.module)
     if found is not None:
         return walk.sources(reference.module, found)
-    package = _installed_package(reference.module)
+    package = _installed_package(reference.module, installed)
     if package is None:
         raise VersionLoadError(
             f"{where}: there is no module {reference.module!r}",
-            hint=f"modules are looked for in {root} and among the installed packages of {sys.executable}",
+            hint=f"modules are looked for in {root} and among the packages of "
+            + (sys.executable if site is None else str(site)),
             where=where,
         )
     # An installed package: its own files count (its version alone says little of an editable install), and what it
     # imports from others is the environment's.
     project = Project(root, (*project.path, package.parent), (), package)
-    walk = _Walk(project, where)
+    walk = _Walk(project, where, installed)
     found = walk.find(reference.module)
     if found is None:
         raise VersionLoadError(f"{where}: there is no module {reference.module!r} in {package}", where=where)
@@ -123,9 +131,10 @@ def find_sources(reference: CodeReference, *, root: Path, where: str) -> Sources
 class _Walk:
     """One walk over import statements, from a module to all that it reaches in the project."""
 
-    def __init__(self, project: Project, where: str) -> None:
+    def __init__(self, project: Project, where: str, installed: Sequence[str]) -> None:
         self._project = project
         self._where = where
+        self._installed = installed
         self._found: dict[str, Path | None] = {}
 
     def sources(self, module: str, file: Path) -> Sources:
@@ -156,7 +165,7 @@ class _Walk:
         if top in sys.stdlib_module_names:
             return None
         if _regular(bases, top) is None:
-            if _is_foreign(top, (*bases, *self._project.late)):
+            if _is_foreign(top, (*bases, *self._project.late), self._installed):
                 return None
             bases += self._project.late
         for part in (top, *rest[:-1]) if rest else ():
@@ -235,16 +244,16 @@ def _regular(bases: list[Path], name: str) -> Path | None:
     return None
 
 
-def _is_foreign(name: str, own: tuple[Path, ...]) -> bool:
+def _is_foreign(name: str, own: tuple[Path, ...], installed: Sequence[str]) -> bool:
     """Whether the interpreter finds a top-level module elsewhere than in the project's folders."""
-    elsewhere = [entry for entry in sys.path if entry and Path(entry) not in own]
+    elsewhere = [entry for entry in installed if entry and Path(entry) not in own]
     spec = PathFinder.find_spec(name, elsewhere)
     return spec is not None and spec.origin is not None
 
 
-def _installed_package(module: str) -> Path | None:
+def _installed_package(module: str, installed: Sequence[str]) -> Path | None:
     """The folder of the top-level package that holds an installed module; a module's file if it is in none."""
-    spec = PathFinder.find_spec(module.partition(".")[0], sys.path)
+    spec = PathFinder.find_spec(module.partition(".")[0], installed)
     if spec is None or spec.origin is None:
         return None
     origin = Path(spec.origin).resolve()

@@ -1,8 +1,8 @@
 """Resolve a version of the experiment file to its digests, and load it. Runs no version's code until `load`.
 
 The digest covers the source files that the version loads from the project, the name in them, its parameters, the bytes
-of its weights, its declared files, Python, and all installed distributions. What it does not cover is named by other
-digests: the features and the seed belong to the run.
+of its weights, its declared files, Python, and the packages: those that the lock of its own environment says, else all
+that are installed. What it does not cover is named by other digests: the features and the seed belong to the run.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlstream.errors import UnknownVersion, VersionLoadError
-from mlstream.versions.digests import digest_environment, digest_file, digest_value, environment
+from mlstream.versions.digests import digest_file, digest_value
+from mlstream.versions.environments import Listener
 from mlstream.versions.loading import LoadSpec
 from mlstream.versions.predictor import Predictor
 from mlstream.versions.reference import CodeReference, FileReference, missing, parse_model
 from mlstream.versions.sources import Sources, find_sources
+from mlstream.versions.surroundings import surroundings_of
 
 if TYPE_CHECKING:
     from mlstream.config import ExperimentConfig
@@ -35,7 +37,7 @@ class Version:
         digest: SHA-256 over all of the below but the name.
         code_digest: of the source files; None for an estimator in a file.
         weights_digest: of the estimator's file; None for code.
-        environment_digest: of Python and the installed distributions.
+        environment_digest: of Python and the packages that it runs with.
         files: declared data files → their digests.
         config: the experiment that it belongs to.
         reference: what `model:` names.
@@ -76,6 +78,8 @@ class Version:
             "sources": None if self.sources is None else self.sources.files,
             "files": dict(self.files),
             "trust": own.trust,
+            # Where it runs in ours, the run's own record says what that is.
+            "environment": None if self.python is None else dict(self.environment),
         }
 
     @property
@@ -102,17 +106,25 @@ class Version:
 
         Raises:
             VersionLoadError: the module, the name in it, the factory or the file is not as it should be, or
-                something changed since the version was resolved.
+                something changed since the version was resolved; or it has an environment of its own.
         """
+        if self.python is not None:
+            raise VersionLoadError(
+                f"version {self.name} has an environment of its own, which is not that of this process",
+                hint="have a model's process load it: `Host(HostSpec(load=version.load_spec), python=version.python)`",
+            )
         return self.load_spec.load()[0]
 
 
-def resolve_version(config: ExperimentConfig, name: str) -> Version:
-    """The version `name` of an experiment: its files found and digested, nothing loaded.
+def resolve_version(config: ExperimentConfig, name: str, *, on_building: Listener | None = None) -> Version:
+    """The version `name` of an experiment: its files found and digested, its environment there, nothing loaded.
+
+    Args:
+        on_building: called with the name of an environment's file before it is built, which may take minutes.
 
     Raises:
         UnknownVersion: the experiment has no such version.
-        VersionLoadError: its code, weights or files are not there, or are not what they should be.
+        VersionLoadError: its code, weights, files or environment are not there, or are not what they should be.
     """
     own = config.versions.get(name)
     if own is None:
@@ -128,12 +140,13 @@ def resolve_version(config: ExperimentConfig, name: str) -> Version:
         if not reference.path.is_file():
             raise missing(reference.path, config.root, where, _train_hint(config, name))
         weights_digest = digest_file(reference.path)
-    else:
-        sources = find_sources(reference, root=config.root, where=where)
+    around = surroundings_of(
+        own.environment, reference, root=config.root, where=f"versions.{name}", on_building=on_building
+    )
+    if not isinstance(reference, FileReference):
+        sources = find_sources(reference, root=config.root, where=where, site=around.site)
         code_digest = sources.digest
     files = _declared(config, name)
-    around = environment()
-    environment_digest = digest_environment(around)
     parts = {
         "format": _FORMAT,
         "code": code_digest,
@@ -143,7 +156,7 @@ def resolve_version(config: ExperimentConfig, name: str) -> Version:
         "weights": weights_digest,
         "parameters": own.parameters,
         "files": files,
-        "environment": environment_digest,
+        "environment": around.digest,
     }
     try:
         digest = digest_value(parts)
@@ -156,12 +169,13 @@ def resolve_version(config: ExperimentConfig, name: str) -> Version:
         digest=digest,
         code_digest=code_digest,
         weights_digest=weights_digest,
-        environment_digest=environment_digest,
+        environment_digest=around.digest,
         files=files,
         config=config,
         reference=reference,
         sources=sources,
-        environment=around,
+        environment=around.described,
+        python=around.python,
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from mlstream.config import ExperimentConfig
 from mlstream.errors import UnknownVersion, VersionLoadError
-from mlstream.versions import Version, resolve_version, version
+from mlstream.versions import Version, resolve_version, surroundings
 
 Experiment = Callable[..., ExperimentConfig]
 
@@ -102,7 +102,8 @@ def test_another_installed_package_is_another_environment(
     before = resolve_version(experiment(), "v1")
     around = dict(before.environment)
     assert around["packages"]["numpy"]
-    monkeypatch.setattr(version, "environment", lambda: {**around, "packages": {**around["packages"], "numpy": "0"}})
+    other = {**around, "packages": {**around["packages"], "numpy": "0"}}
+    monkeypatch.setattr(surroundings, "environment", lambda: other)
     after = resolve_version(experiment(), "v1")
     assert after.environment_digest != before.environment_digest
     assert after.digest != before.digest

@@ -1,0 +1,71 @@
+"""What a version runs in: the environment of its own that it names, else this process's. Loads no version."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlstream.errors import VersionLoadError
+from mlstream.versions.digests import digest_environment, environment
+from mlstream.versions.environments import ESTIMATOR_NEEDS, HOST_NEEDS, Listener, build, pin_environment
+from mlstream.versions.reference import FileReference
+
+if TYPE_CHECKING:
+    from mlstream.versions.reference import CodeReference
+
+CURRENT = "current"
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a version runs in.
+
+    Attributes:
+        digest: of Python and of the packages: those that its lock says, or all that are installed here.
+        described: what the digest was made from, and `file` for an environment of its own; JSON values.
+        python: the interpreter of an environment of its own; None for this process's.
+        site: the folder with the packages of an environment of its own.
+    """
+
+    digest: str
+    described: Mapping[str, Any] = field(repr=False)
+    python: Path | None = None
+    site: Path | None = None
+
+
+def surroundings_of(
+    named: str | None,
+    reference: CodeReference | FileReference,
+    *,
+    root: Path,
+    where: str,
+    on_building: Listener | None = None,
+) -> Surroundings:
+    """What a version runs in; an environment of its own is built when it is not there yet.
+
+    Args:
+        named: what `environment:` says; None and "current" take this process's.
+        reference: what `model:` names; an estimator in a file needs more than code does.
+        root: the project's root.
+        where: the version in messages (`versions.v1`).
+        on_building: called with the name of the environment's file before it is built, which may take minutes.
+
+    Raises:
+        VersionLoadError: the environment cannot be had, or lacks what the model needs.
+    """
+    if named is None or named == CURRENT:
+        around = environment()
+        return Surroundings(digest_environment(around), around)
+    where = f"{where}.environment"
+    fitted = isinstance(reference, FileReference)
+    pinned = pin_environment(named, root=root, where=where, needs=ESTIMATOR_NEEDS if fitted else HOST_NEEDS)
+    if fitted and not pinned.pins.holds("scikit-learn"):
+        raise VersionLoadError(
+            f"{where}: {pinned.requirements.name} has no scikit-learn, and the model is an estimator in a file",
+            hint="lock the release of scikit-learn that it was fitted with",
+            where=where,
+        )
+    found = build(pinned, on_building=on_building)
+    return Surroundings(found.digest, found.described, found.python, found.site)

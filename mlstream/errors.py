@@ -36,6 +36,7 @@ MlstreamError                   exit code 1
 │   ├── UnknownVersion
 │   ├── VersionLoadError        the code, the weights or the environment cannot be had
 │   ├── PredictError            predict raised, or returned the wrong rows, types or values
+│   ├── StateError              a stateful model's state cannot be taken, kept or put back
 │   └── HostFailed              the model's process crashed, hung or took too much memory
 ├── RunError
 │   ├── UnknownRun
@@ -260,6 +261,10 @@ class VersionLoadError(VersionError):
 
 class PredictError(VersionError):
     """predict raised, or returned the wrong rows, types or values."""
+
+
+class StateError(VersionError):
+    """A stateful model's state cannot be taken, kept or put back."""
 
 
 class HostFailed(VersionError):

@@ -76,6 +76,7 @@ class Host:
 
     Attributes:
         classes: a multiclass model's classes in the order of its scores, once it is loaded.
+        stateful: whether the model keeps state, once it is loaded; it then has an instance for each partition.
 
     Raises:
         VersionLoadError: the process cannot be started.
@@ -105,6 +106,7 @@ class Host:
         self._to_read = self._process.poll_for(self._process.replies, select.POLLIN)
         self._loading = False
         self.classes: tuple[str | int, ...] | None = None
+        self.stateful = False
 
     def __enter__(self) -> Self:
         return self
@@ -143,6 +145,7 @@ class Host:
         self.start_loading()
         reply, _ = self._reply(_Question.now(_LOADING, self._limits.load_timeout_s))
         self.classes = None if reply["classes"] is None else tuple(reply["classes"])
+        self.stateful = bool(reply["stateful"])
 
     def predict(self, frame: pl.DataFrame, *, first: Record | None = None) -> Answer:
         """The answer for a batch of columns, which are copied to the model's process.
@@ -175,6 +178,42 @@ class Host:
         """
         asked = {"do": "rows", "file": str(file), "start": start, "rows": rows}
         return self._predict(asked, b"", rows, first)
+
+    def begin(self, partition: int, state: bytes | None = None) -> None:
+        """Give a partition an instance of its own of a model that keeps state: it goes on from there, or from nothing.
+
+        Args:
+            state: what `state` gave; None for an instance that has seen no record.
+
+        Raises:
+            StateError: the model does not take the state.
+            VersionLoadError: its factory does not make another instance.
+            HostFailed: its process crashed, hung or took too much memory.
+        """
+        asked = {"do": "load_state", "partition": partition, "kept": state is not None}
+        question = _Question.now(f"when partition {partition} was begun", self._limits.load_timeout_s)
+        self._ask(asked, b"" if state is None else state, question)
+
+    def state(self, partition: int) -> bytes:
+        """The state of a partition's instance, after the batches that it has answered so far.
+
+        Raises:
+            StateError: the model does not give it, or gives too much.
+            HostFailed: its process crashed, hung or took too much memory.
+        """
+        place = f"when the state of partition {partition} was taken"
+        question = _Question.now(place, self._limits.timeout_s, "give the version a longer `timeout_s`, or keep less")
+        _, state = self._ask({"do": "state", "partition": partition}, b"", question)
+        return bytes(state)
+
+    def forget(self, partition: int) -> None:
+        """Let go of a partition's instance, whose records are all dealt with.
+
+        Raises:
+            HostFailed: its process crashed or hung.
+        """
+        question = _Question.now(f"when partition {partition} was done", self._limits.timeout_s)
+        self._ask({"do": "forget", "partition": partition}, b"", question)
 
     def finish(self) -> None:
         """End it in order: all of the project's files that it loaded must be among those that were digested.

@@ -1,10 +1,16 @@
 """The model's process: load the version, answer what is asked, until the worker is gone. Decides nothing.
 
     asked                                                           answered
-    {"do": "load"}        the spec in `spec`                        {"kind": "loaded", "classes": …}
+    {"do": "load"}        the spec in `spec`                        {"kind": "loaded", "classes": …, "stateful": …}
     {"do": "predict"}     columns in the payload                    {"kind": "answer", "seconds": …} and the predictions
     {"do": "rows"}        `file`, `start`, `rows` of a view         the same
+    {"do": "state"}       `partition`                               {"kind": "state"} and its state
+    {"do": "load_state"}  `partition`, `kept`, a state or nothing   {"kind": "begun"}
+    {"do": "forget"}      `partition`                               {"kind": "forgotten"}
     {"do": "finish"}                                                {"kind": "finished"}
+
+A version that keeps state has an instance for each partition: `first`, the record that a batch begins with, says which
+one answers; `load_state` begins a new one, from a state when `kept`; `forget` ends it.
 
 Whatever goes wrong is answered with {"kind": "failed", "error": …, "message": …, "hint": …}. Standard output and error
 are the version's log; what the model prints there is no message. Standard input is empty.
@@ -28,12 +34,13 @@ import numpy as np
 import polars as pl
 
 from mlstream.errors import MlstreamError
+from mlstream.host.instances import Instances
 from mlstream.host.log import log_exception
 from mlstream.host.messages import enlarge, receive, send
 from mlstream.host.spec import HostSpec
 from mlstream.host.view_rows import ViewRows
 from mlstream.versions.importing import Account
-from mlstream.versions.predictor import Predictor, Record
+from mlstream.versions.predictor import Record
 
 
 def main(descriptors: Sequence[int]) -> NoReturn:
@@ -71,7 +78,7 @@ class _Serving:
 
     def __init__(self) -> None:
         self._spec: HostSpec | None = None
-        self._loaded: tuple[Predictor, Account] | None = None
+        self._loaded: tuple[Instances, Account] | None = None
         self._rows = ViewRows()
 
     def answer(self, asked: dict[str, Any], payload: bytearray) -> tuple[dict[str, Any], bytes]:
@@ -80,14 +87,24 @@ class _Serving:
         if what == "load":
             self._spec = HostSpec.from_json(asked["spec"])
             seed_all(self._spec.seed)
-            self._loaded = self._spec.load.load()
-            classes = self._loaded[0].classes
-            return {"kind": "loaded", "classes": None if classes is None else list(classes)}, b""
+            predictor, account = self._spec.load.load()
+            self._loaded = Instances(predictor, where=self._spec.load.where), account
+            classes = None if predictor.classes is None else list(predictor.classes)
+            return {"kind": "loaded", "classes": classes, "stateful": predictor.kept is not None}, b""
         if self._spec is None or self._loaded is None:
             raise RuntimeError(f"asked to {what} before a version was loaded")
+        instances, account = self._loaded
         if what == "finish":
-            self._spec.load.check(self._loaded[1])
+            self._spec.load.check(account)
             return {"kind": "finished"}, b""
+        if what == "state":
+            return {"kind": "state"}, instances.state(asked["partition"])
+        if what == "load_state":
+            instances.begin(asked["partition"], bytes(payload) if asked["kept"] else None)
+            return {"kind": "begun"}, b""
+        if what == "forget":
+            instances.forget(asked["partition"])
+            return {"kind": "forgotten"}, b""
         if what == "rows":
             frame = self._rows.read(asked["file"], asked["start"], asked["rows"])
             frame = frame.drop(self._spec.leave_out)
@@ -95,8 +112,9 @@ class _Serving:
             frame = pl.read_ipc_stream(io.BytesIO(payload))
         place = asked["first"]
         first = None if place is None else Record(*place)
+        predictor = instances.of(first)
         began = time.perf_counter()
-        predictions = self._loaded[0].predict(frame, first=first)
+        predictions = predictor.predict(frame, first=first)
         seconds = time.perf_counter() - began
         columns = io.BytesIO()
         predictions.write_ipc_stream(columns)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from mlstream.versions.importing import Account, call_factory, load_attribute
 from mlstream.versions.predictor import Predictor
 from mlstream.versions.reference import CodeReference, FileReference
 from mlstream.versions.sources import Project, Sources, find_project
+from mlstream.versions.stateful import KeptState, is_stateful, repeatable
 
 if TYPE_CHECKING:
     from mlstream.config.models import Task
@@ -77,8 +78,9 @@ class LoadSpec:
             account = Account(self.sources.project)
             factory = load_attribute(self.sources, self.reference, account, where=self.where)
             name = self.model.rpartition(":")[2]
-            model = call_factory(factory, self.parameters, self.sources.project, name=name, where=self.where)
-            predictor = self._model(model, name)
+            project = self.sources.project
+            make = repeatable(lambda: call_factory(factory, self.parameters, project, name=name, where=self.where))
+            predictor = self._model(make(), name, make)
         self.check(account)
         return predictor, account
 
@@ -128,7 +130,7 @@ class LoadSpec:
         }
         return cls(**{**found, **changed})
 
-    def _model(self, model: Any, name: str) -> Predictor:
+    def _model(self, model: Any, name: str, make: Callable[[], Any]) -> Predictor:
         if _is_estimator(model):
             return self._estimator(model)
         if not callable(getattr(model, "predict", None)):
@@ -137,6 +139,9 @@ class LoadSpec:
                 hint="return an object with a method predict(frame) that gives one row for each row",
                 where=self.where,
             )
+        kept = None
+        if is_stateful(model, name=name, where=self.where):
+            kept = KeptState(self.version, model, lambda: self._model(make(), name, make))
         classes = getattr(model, "classes", None)
         return Predictor(
             self.version,
@@ -145,6 +150,7 @@ class LoadSpec:
             model.predict,
             self.threshold,
             None if classes is None else tuple(classes),
+            kept,
         )
 
     def _estimator(self, model: Any) -> Predictor:

@@ -22,6 +22,7 @@ from mlstream.errors import PredictError
 
 if TYPE_CHECKING:
     from mlstream.config.models import Task
+    from mlstream.versions.stateful import KeptState
 
 # Probabilities of several classes are sums of rounded numbers: float32 models are off by about 1e-6.
 SUM_TOLERANCE = 1e-3
@@ -59,6 +60,7 @@ class Predictor:
         answer: calls the model.
         threshold: the score from which a binary prediction is positive, where the model gives scores only.
         classes: a multiclass model's classes in the order of its scores; None when it gives no scores.
+        kept: of a model that keeps state: one predictor is then good for one partition; None for all others.
     """
 
     version: str
@@ -67,6 +69,7 @@ class Predictor:
     answer: Callable[[pl.DataFrame], Any]
     threshold: float = 0.5
     classes: tuple[str | int, ...] | None = None
+    kept: KeptState | None = None
 
     def predict(self, frame: pl.DataFrame, *, first: Record | None = None) -> pl.DataFrame:
         """Score a batch.

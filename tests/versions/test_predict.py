@@ -127,7 +127,7 @@ def test_a_wrong_answer_is_named_with_the_batch_and_what_was_expected(task: Task
     [
         (np.full((3, 3), 1 / 3), r"scores has 3 numbers in row 0 of the batch; there are 2 classes"),
         (np.array([[0.5, 0.5], [0.9, 0.2], [0.5, 0.5]]), r"scores add up to 1\.1\d* in row 1 of the batch; expected 1"),
-        (np.array([[0.5, 0.5], [1.2, -0.2], [0.5, 0.5]]), r"scores is 1\.2 in row 2"),
+        (np.array([[0.5, 0.5], [1.2, -0.2], [0.5, 0.5]]), r"scores is 1\.2 in row 1 "),
         (pl.DataFrame({"scores": [[0.5, None]] * 3}), r"scores holds nulls"),
         (pl.DataFrame({"scores": [[0.5, 0.5]] * 3, "prediction": ["a", "b", "z"]}), r"predict returned 'z' as predic"),
     ],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import pytest
@@ -12,9 +11,9 @@ from mlstream.broker.connection import Connection
 from mlstream.broker.offsets import bounds, committed
 from mlstream.broker.transaction_steps import Member, Positions
 from mlstream.broker.transactions import Batch, TransactionalProducer, transaction_version
-from mlstream.errors import BrokerError, BrokerRefused, BrokerUnavailable, ProducerFenced, TransactionFailed
+from mlstream.errors import BrokerError, BrokerRefused, ProducerFenced, TransactionFailed
 from mlstream.wire.encode import encode
-from tests.broker.topics import columns, consume, make, wait_until_stable
+from tests.broker.topics import columns, consume, make, recover, wait_until_stable
 from tests.proxy import FaultProxy
 
 pytestmark = pytest.mark.broker
@@ -33,17 +32,6 @@ def at(group: str, topic: str, offset: int, partition: int = 0) -> Positions:
 
 def values_of(broker: Connection, topic: str, partition: int = 0) -> list[bytes | None]:
     return [value for _, _, _, value, _ in consume(broker, topic, [partition])[partition]]
-
-
-def recover(producer: TransactionalProducer) -> None:
-    """Recover a producer that waits for less long than the markers of a transaction may take."""
-    deadline = time.monotonic() + WAIT_S
-    while True:
-        try:
-            return producer.recover()
-        except BrokerUnavailable:
-            if time.monotonic() > deadline:
-                raise
 
 
 def test_the_cluster_says_which_transactions_it_knows(client: Client) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -13,6 +13,7 @@ from mlstream.broker.admin import KEEP_EVERYTHING, create_topic
 from mlstream.broker.client import Client
 from mlstream.broker.connection import Connection
 from mlstream.broker.offsets import bounds
+from mlstream.errors import BrokerUnavailable
 from mlstream.streams.write import StreamWriter
 
 EVENT_MS = 1_380_585_600_000  # 2013-10-01, far from the clock's time
@@ -49,6 +50,24 @@ def wait_until_stable(client: Client, topic: str) -> None:
     while any(found.last_stable < found.high_watermark for found in bounds(client, topic).values()):
         assert time.monotonic() < deadline, f"{topic} has an open transaction"
         time.sleep(0.01)
+
+
+class Recovering(Protocol):
+    """What writes in transactions."""
+
+    def recover(self) -> None:
+        """Go on after a failed transaction."""
+
+
+def recover(writer: Recovering, *, within_s: float = 30) -> None:
+    """Recover one that waits for less long than the markers of a transaction may take."""
+    deadline = time.monotonic() + within_s
+    while True:
+        try:
+            return writer.recover()
+        except BrokerUnavailable:
+            if time.monotonic() > deadline:
+                raise
 
 
 def producer(broker: Connection, **settings: Any) -> Producer:

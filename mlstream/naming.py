@@ -1,7 +1,7 @@
 """Names of snapshots, experiments and versions, and the topics made from them. Plain values only.
 
 Kafka treats `.` and `_` in topic names as colliding (they become the same metric name), so neither is allowed inside
-a part; dots separate the parts: `{experiment}.{version}.{run12}`, and `….errors`.
+a part; dots separate the parts: `{experiment}.{version}.{run12}`, and `….errors` and `….state` beside it.
 """
 
 from __future__ import annotations
@@ -102,6 +102,11 @@ def output_topic(experiment: str, version: str, run_id: str | None = None) -> st
 def errors_topic(output: str) -> str:
     """The topic beside `output` for the records that its version could not deal with."""
     return f"{output}.errors"
+
+
+def state_topic(output: str) -> str:
+    """The topic beside `output` for the state of its version, where the version keeps any."""
+    return f"{output}.state"
 
 
 def _suggest(name: str) -> str:

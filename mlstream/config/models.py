@@ -113,6 +113,16 @@ class VersionConfig(Section):
         description="the most memory that its process, with those that it starts, may use, for example 2GB; "
         "above it, it is ended and the version fails",
     )
+    on_error: Literal["fail", "errors"] = Field(
+        "fail",
+        description="a record for which predict raises, or answers null, NaN, infinity, no probability or an unknown "
+        "class: fail makes it the version's failure, errors writes the record with the reason to its errors topic",
+    )
+    refused_at_most: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.1,
+        description="the largest share of its records that a version with `on_error: errors` may refuse; above it, "
+        "it fails",
+    )
     timeout_s: Annotated[float, Field(gt=0)] = Field(
         600.0, description="the longest that it may take for a batch; after it, it is ended and the version fails"
     )
@@ -127,6 +137,42 @@ class BootstrapConfig(Section):
         "auto", description="length of a block of event time, for example 6h; auto: from the autocorrelation"
     )
     seed: int = 0
+
+
+class GateConfig(Section):
+    """A limit that a version must keep, with confidence: the bounds of its interval count, not the figure alone."""
+
+    metric: str = Field(description="the metric that the limit is on")
+    version: str | None = Field(None, description="the version that it is about; every challenger when left out")
+    against: str | None = Field(None, description="the baseline that it is meant against; only to make sure")
+    no_worse_than: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="how much worse than the baseline it may be"
+    )
+    better_by: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="how much better than the baseline it must be; 0: better at all"
+    )
+    at_least: float | None = Field(None, description="the least that its own value may be")
+    at_most: float | None = Field(None, description="the most that its own value may be")
+    require: Literal["verdict"] | None = Field(
+        None,
+        description="verdict: where the data does not say, exit with 4 (inconclusive) instead of 3 (failed)",
+    )
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> GateConfig:
+        limits = (self.no_worse_than, self.better_by, self.at_least, self.at_most)
+        given = sum(limit is not None for limit in limits)
+        if given > 1 or (given == 0 and self.require is None):
+            raise ValueError(
+                "a gate needs one limit: no_worse_than, better_by, at_least or at_most; or `require: verdict` alone"
+            )
+        return self
+
+    @property
+    def limit(self) -> float | None:
+        """The limit that was given; None when a verdict is all that is asked for."""
+        limits = (self.no_worse_than, self.better_by, self.at_least, self.at_most)
+        return next((limit for limit in limits if limit is not None), None)
 
 
 class SnapshotFile(Section):
@@ -158,6 +204,10 @@ class ExperimentConfig(Section):
     metrics: list[str] | None = Field(None, description="all metrics of the task when left out")
     margins: dict[str, float] = Field(
         default_factory=dict, description="metric → the difference that does not matter in practice"
+    )
+    gates: list[GateConfig] = Field(
+        default_factory=list,
+        description="limits that versions must keep; `mlstream compare` ends with 3 when one is broken",
     )
     threshold: Annotated[float, Field(ge=0, le=1)] = Field(
         0.5,
@@ -199,7 +249,18 @@ class ExperimentConfig(Section):
         for name in [*(self.metrics or ()), *self.margins]:
             if name not in known:
                 raise ValueError(f"{name!r} is not a metric of a {self.task} task; use {_nearest(name, known)}")
+        for gate in self.gates:
+            self._check_gate(gate)
         return self
+
+    def _check_gate(self, gate: GateConfig) -> None:
+        if gate.metric not in self.metric_names:
+            raise ValueError(f"gates: {gate.metric!r} is not computed; use {_nearest(gate.metric, self.metric_names)}")
+        for name in filter(None, (gate.version, gate.against)):
+            if name not in self.versions:
+                raise ValueError(f"gates: {name!r} is not a version; there are: {', '.join(self.versions)}")
+        if gate.version == self.baseline_version and gate.at_least is None and gate.at_most is None:
+            raise ValueError(f"gates: {gate.version} is the baseline: it is compared with nothing")
 
     @property
     def baseline_version(self) -> str:

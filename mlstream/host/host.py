@@ -30,7 +30,7 @@ from mlstream.host.messages import NoMessage, receive, send
 from mlstream.host.process import ModelProcess
 from mlstream.host.spec import HostSpec, Limits
 from mlstream.host.watching import CHECK_EVERY_S, MemoryWatch, place_of, stack_in
-from mlstream.versions.predictor import Record
+from mlstream.versions.predictor import Record, Refusal
 
 _END_S = 5.0  # how long a process that said its last word may take to end
 _LOADING = "while it was loaded"
@@ -42,12 +42,14 @@ class Answer:
     """What the model answered for a batch.
 
     Attributes:
-        predictions: one row for each row, as `Predictor.predict` describes them.
+        predictions: one row for each row that is not refused, as `answers.py` describes them.
         seconds: how long the model took, without the way there and back.
+        refused: the rows that it has no usable answer for, in order; none unless they may be.
     """
 
     predictions: pl.DataFrame
     seconds: float
+    refused: tuple[Refusal, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,15 +149,16 @@ class Host:
         self.classes = None if reply["classes"] is None else tuple(reply["classes"])
         self.stateful = bool(reply["stateful"])
 
-    def predict(self, frame: pl.DataFrame, *, first: Record | None = None) -> Answer:
+    def predict(self, frame: pl.DataFrame, *, first: Record | None = None, most_refused: int | None = None) -> Answer:
         """The answer for a batch of columns, which are copied to the model's process.
 
         Args:
             frame: decoded columns, without the records' coordinates.
             first: the record in its first row, for errors.
+            most_refused: how many records may be refused, as `Predictor.score` does; None refuses none, and fails.
 
         Raises:
-            PredictError: the model raised, or returned the wrong rows, types or values.
+            PredictError: the model raised, or returned the wrong rows, types or values; or refuses too many.
             HostFailed: its process crashed, hung or took too much memory.
         """
         features = self._spec.load.features
@@ -163,20 +166,23 @@ class Host:
             frame = frame.select(features)
         payload = io.BytesIO()
         frame.write_ipc_stream(payload)
-        return self._predict({"do": "predict"}, payload.getbuffer(), frame.height, first)
+        return self._predict({"do": "predict", "most_refused": most_refused}, payload.getbuffer(), frame.height, first)
 
-    def predict_rows(self, file: Path, start: int, rows: int, *, first: Record | None = None) -> Answer:
+    def predict_rows(
+        self, file: Path, start: int, rows: int, *, first: Record | None = None, most_refused: int | None = None
+    ) -> Answer:
         """The answer for rows of an Arrow IPC file, which the model's process maps.
 
         Args:
             file: the file; `HostSpec.leave_out` names the columns that the model does not get.
             start, rows: which rows; they are there.
             first: the record in the first of them, for errors.
+            most_refused: as `predict` takes it.
 
         Raises:
             PredictError, HostFailed: as `predict` does.
         """
-        asked = {"do": "rows", "file": str(file), "start": start, "rows": rows}
+        asked = {"do": "rows", "file": str(file), "start": start, "rows": rows, "most_refused": most_refused}
         return self._predict(asked, b"", rows, first)
 
     def begin(self, partition: int, state: bytes | None = None) -> None:
@@ -244,10 +250,11 @@ class Host:
         except Exception as exc:  # polars words what it cannot read
             what = f"sent predictions that cannot be read: {exc}"
             raise self._failed(what, question, reason="protocol") from exc
-        if predictions.height != rows:
-            what = f"sent {predictions.height:,} predictions for {rows:,} records"
+        refused = tuple(Refusal(*each) for each in reply["refused"])
+        if predictions.height + len({each.row for each in refused}) != rows:
+            what = f"sent {predictions.height:,} predictions and {len(refused):,} refusals for {rows:,} records"
             raise self._failed(what, question, reason="protocol")
-        return Answer(predictions, float(reply["seconds"]))
+        return Answer(predictions, float(reply["seconds"]), refused)
 
     def _ask(
         self, asked: dict[str, Any], payload: bytes | memoryview, question: _Question

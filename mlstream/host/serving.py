@@ -12,6 +12,9 @@
 A version that keeps state has an instance for each partition: `first`, the record that a batch begins with, says which
 one answers; `load_state` begins a new one, from a state when `kept`; `forget` ends it.
 
+With `most_refused` in what is asked, records may be refused, so many at most: the answer then says which in `refused`,
+as [row, error, reason], and the predictions are those for the others.
+
 Whatever goes wrong is answered with {"kind": "failed", "error": …, "message": …, "hint": …}. Standard output and error
 are the version's log; what the model prints there is no message. Standard input is empty.
 """
@@ -40,7 +43,7 @@ from mlstream.host.messages import enlarge, receive, send
 from mlstream.host.spec import HostSpec
 from mlstream.host.view_rows import ViewRows
 from mlstream.versions.importing import Account
-from mlstream.versions.predictor import Record
+from mlstream.versions.predictor import Record, Scored
 
 
 def main(descriptors: Sequence[int]) -> NoReturn:
@@ -80,6 +83,7 @@ class _Serving:
         self._spec: HostSpec | None = None
         self._loaded: tuple[Instances, Account] | None = None
         self._rows = ViewRows()
+        self._has_raised = False
 
     def answer(self, asked: dict[str, Any], payload: bytearray) -> tuple[dict[str, Any], bytes]:
         """The reply and its payload."""
@@ -114,11 +118,23 @@ class _Serving:
         first = None if place is None else Record(*place)
         predictor = instances.of(first)
         began = time.perf_counter()
-        predictions = predictor.predict(frame, first=first)
+        most = asked.get("most_refused")
+        if most is None:
+            found = Scored(predictor.predict(frame, first=first))
+        else:
+            found = predictor.score(frame, most=most, first=first)
         seconds = time.perf_counter() - began
+        self._log_first(found)
         columns = io.BytesIO()
-        predictions.write_ipc_stream(columns)
-        return {"kind": "answer", "seconds": seconds}, columns.getvalue()
+        found.predictions.write_ipc_stream(columns)
+        refused = [[each.row, each.error, each.reason] for each in found.refused]
+        return {"kind": "answer", "seconds": seconds, "refused": refused}, columns.getvalue()
+
+    def _log_first(self, found: Scored) -> None:
+        """The traceback of the first record that predict raised for; the others' reasons are with the records."""
+        if found.raised is not None and not self._has_raised:
+            self._has_raised = True
+            log_exception(found.raised)
 
 
 def seed_all(seed: int) -> None:

@@ -1,7 +1,8 @@
 """Plan a run: what decides its predictions, under one key, and what its attempts are called. Pure: asks nothing.
 
-The key covers the snapshot, the decoder and the schema that it gave, the versions with their digests and features, the
-task, the threshold, the seed and the grid of batches. How many processes and threads do the work is in no key.
+The key covers the snapshot, the decoder and the schema that it gave, the versions with their digests, features and
+error policies, the task, the threshold, the seed and the grid of batches. How many processes and threads do the work is
+in no key.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlstream.config import ExperimentConfig
+from mlstream.config.models import VersionConfig
 from mlstream.errors import UsageError, VersionLoadError
 from mlstream.naming import check_snapshot_name, output_topic
 from mlstream.versions import Version, missing_columns
@@ -109,6 +111,7 @@ def make_plan(
         version.name: {
             "digest": version.digest,
             "features": None if version.features is None else list(version.features),
+            **_error_policy(config.versions[version.name]),
         }
         for version in versions
     }
@@ -117,3 +120,10 @@ def make_plan(
     plan = Plan(config, snapshot_id, view_digest, dict(schema), tuple(versions), key, version_keys)
     plan.topics(1)
     return plan
+
+
+def _error_policy(version: VersionConfig) -> dict[str, Any]:
+    """What a version does about records that it has no answer for; nothing when it is the default."""
+    if version.on_error == "fail":
+        return {}
+    return {"on_error": version.on_error, "refused_at_most": version.refused_at_most}

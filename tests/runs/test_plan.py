@@ -51,6 +51,7 @@ def plan(root: Path, *, names: tuple[str, ...] = ("v1", "v2"), **settings: Any) 
         {"input": {"topic": "orders", "decode": {"on_error": "null"}}},
         {"versions": {"v1": {"model": "m.py:make", "parameters": {"a": 1}}, "v2": {"model": "m.py:make"}}},
         {"versions": {"v1": {"model": "m.py:make", "features": ["n"]}, "v2": {"model": "m.py:make"}}},
+        {"versions": {"v1": {"model": "m.py:make", "on_error": "errors"}, "v2": {"model": "m.py:make"}}},
     ],
     ids=str,
 )
@@ -70,6 +71,7 @@ def test_what_may_change_predictions_is_another_run(root: Path, changed: dict[st
         {"connection": {"bootstrap_servers": "127.0.0.1:1"}},
         {"names": ("v2", "v1")},
         {"versions": {"v2": {"model": "m.py:make"}, "v1": {"model": "m.py:make", "description": "first"}}},
+        {"versions": {"v1": {"model": "m.py:make", "on_error": "fail"}, "v2": {"model": "m.py:make"}}},
     ],
     ids=str,
 )

@@ -36,7 +36,8 @@ class Progress:
     """How far a run is.
 
     Attributes:
-        stage: `reused`: an earlier run is the answer; `decoding` the input; `scoring` and `freezing` a version.
+        stage: `reused`: an earlier run is the answer; `building` the environment of a version; `decoding` the input;
+            `scoring` and `freezing` a version.
         version: which version; None while the input is decoded and when an earlier run is reused.
         rows: records scored.
         total: records of the input.
@@ -47,7 +48,7 @@ class Progress:
         figures: what the version's processes say of themselves; None until they have said something.
     """
 
-    stage: Literal["decoding", "reused", "scoring", "freezing"]
+    stage: Literal["building", "decoding", "reused", "scoring", "freezing"]
     version: str | None = None
     rows: int = 0
     total: int = 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,11 +74,13 @@ def prepare(
     versions: Sequence[str] | None,
     home: Home | str | Path | None,
     on_decoding: Callable[[int], None],
+    on_building: Callable[[str, str], None] | None = None,
 ) -> Prepared:
     """Steps 1 and 2 of a run: find everything, and decode the input, once for all versions.
 
     Args:
         on_decoding: called with the number of records before they are decoded.
+        on_building: called with a version and the file of its environment before that is built.
 
     Raises:
         ConfigError, UnknownSnapshot, UnknownTopic, UnknownVersion, VersionLoadError, DecodeError, UsageError:
@@ -87,7 +90,10 @@ def prepare(
     home = home if isinstance(home, Home) else find_home(home)
     config = config if isinstance(config, ExperimentConfig) else load_config(config)
     source = snapshot if isinstance(snapshot, Snapshot) else open_snapshot(snapshot, home=home)
-    found = [resolve_version(config, name) for name in chosen_versions(config, versions)]
+    found = [
+        resolve_version(config, name, on_building=None if on_building is None else partial(on_building, name))
+        for name in chosen_versions(config, versions)
+    ]
     stream = source.stream(config.input.topic)
     # 2. decode the input
     began = time.monotonic()

@@ -84,6 +84,7 @@ def repeat_baseline(
         versions=[name],
         home=run.home,
         on_decoding=lambda rows: tell(Progress("decoding", total=rows)),
+        on_building=lambda version, _: tell(Progress("building", version)),
     )
     # 1. the version is what it was
     if found.plan.version_keys[name] != run.outcome(name).key:

@@ -72,6 +72,7 @@ def run(
         versions=versions,
         home=home,
         on_decoding=lambda rows: tell(Progress("decoding", total=rows)),
+        on_building=lambda version, _: tell(Progress("building", version)),
     )
     with (
         alone(found.home, found.plan.key),

@@ -23,7 +23,14 @@ _WINDOW_S = 10.0  # over which the rate is taken
 _PER_SECOND = 4  # times that the table is drawn
 _HEADERS = ("version", "state", "records", "/s", "batch ms", "record µs", "CPU s", "mem", "err", "left")
 _LEAST_NAME = 5
-_COLOURS = {"done": "green", "failed": "red", "loading": "dim", "decoding": "cyan", "freezing": "cyan"}
+_COLOURS = {
+    "done": "green",
+    "failed": "red",
+    "loading": "dim",
+    "building": "cyan",
+    "decoding": "cyan",
+    "freezing": "cyan",
+}
 
 
 @dataclass(slots=True)
@@ -168,6 +175,8 @@ def line_of(progress: Progress) -> str | None:
     run_id = "" if progress.run_id is None else progress.run_id[:12]
     if progress.stage == "reused":
         return f"the same run was computed before ({run_id}); --force computes it again"
+    if progress.stage == "building":
+        return f"{progress.version}: building its environment"
     if progress.stage == "decoding":
         return f"decoding {progress.total:,} records"
     if progress.state == "failed":

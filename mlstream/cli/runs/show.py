@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -64,7 +64,11 @@ def _facts(found: Run) -> Iterator[tuple[str, str]]:
     hardware = found.hardware
     memory = f"{hardware['memory_bytes'] / 1e9:.1f} GB"
     yield "machine", f"{hardware['cpu']}, {hardware['cpus']} cpus, {memory}, {hardware['platform']}"
-    yield "python", f"{found.environment['python']}; {_packages(found)}"
+    yield "python", f"{found.environment['python']}; {_packages(found.environment['packages'])}"
+    for name, outcome in found.versions.items():
+        own = outcome.described.get("environment")
+        if own is not None:
+            yield "environment", f"{name}: {own['file']}, {own['python']}; {_packages(own['packages'])}"
     if found.git is not None:
         yield (
             "git",
@@ -83,8 +87,7 @@ def _facts(found: Run) -> Iterator[tuple[str, str]]:
     yield "record", str(found.path)
 
 
-def _packages(found: Run) -> str:
-    packages = found.environment["packages"]
+def _packages(packages: Mapping[str, str]) -> str:
     named = [f"{name} {packages[name]}" for name in _PACKAGES if name in packages]
     return ", ".join([*named, f"{len(packages) - len(named):,} more"])
 

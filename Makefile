@@ -48,7 +48,7 @@ $(VENV)/.ready-bench: $(VENV)/.ready
 		--constraint constraints.txt --editable '.[demo,bench]'
 	@touch $@
 
-bench: $(VENV)/.ready-bench  ## the figures of the README, each beside its peers (about ten minutes; leave the machine alone)
+bench: $(VENV)/.ready-bench  ## the figures of the README, each beside its peers (about a quarter of an hour; leave the machine alone)
 	$(RUN) benchmarks
 
 notebook: $(VENV)/.ready  ## open the notebook of the demo

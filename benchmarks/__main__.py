@@ -22,6 +22,7 @@ BENCHMARKS = (
     "diff",
     "restore",
     "freeze",
+    "runs",
 )
 
 

@@ -7,18 +7,50 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from functools import cache
+from typing import Any
 
-Verdict = Literal["better", "worse", "equivalent", "inconclusive"]
+from pydantic import TypeAdapter
 
+from mlstream.comparison.details import (
+    Calibration,
+    CalibrationBin,
+    Change,
+    ColumnDrift,
+    Cost,
+    Curve,
+    Disagreement,
+    Drift,
+    Floor,
+    Interval,
+    ScoreShift,
+    SliceResult,
+    SliceSearch,
+    Verdict,
+)
 
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A confidence interval `[low, high]` at level `confidence` (0.95 for 95 %)."""
-
-    low: float
-    high: float
-    confidence: float
+__all__ = [
+    "Blocks",
+    "Calibration",
+    "CalibrationBin",
+    "Change",
+    "ColumnDrift",
+    "Comparison",
+    "Cost",
+    "Coverage",
+    "Curve",
+    "DeltaResult",
+    "Disagreement",
+    "Drift",
+    "Floor",
+    "Interval",
+    "LabelCoverage",
+    "MetricResult",
+    "ScoreShift",
+    "SliceResult",
+    "SliceSearch",
+    "Verdict",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +118,8 @@ class DeltaResult:
 
     `p_adjusted` is corrected (Holm) for all pairs of version × metric of the comparison. `verdict` reads the interval
     and the margin; `reason` says why it is inconclusive. `independent_p` is McNemar's exact p-value, which would hold
-    if records were independent: it is shown beside accuracy and sets no verdict.
+    if records were independent: it is shown beside accuracy and sets no verdict. `more_records` is about how many more
+    labelled records like these would settle an inconclusive one; None when nothing says so.
     """
 
     version: str
@@ -100,6 +133,7 @@ class DeltaResult:
     verdict: Verdict
     reason: str | None = None
     independent_p: float | None = None
+    more_records: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +141,9 @@ class Comparison:
     """Versions compared on one run, paired record by record. `id` is a digest of everything else in it.
 
     `paired` counts the records that every version answered exactly once: all figures are over these. `blocks` are those
-    of the deltas, `value_blocks` those of the intervals of single values, whose series are another.
+    of the deltas, `value_blocks` those of the intervals of single values, whose series are another. What is below
+    `value_blocks` is empty or None where the evidence does not give it: without labels there are no slices, no
+    calibration and no curves; drift is there when another snapshot was given, a floor when the baseline was repeated.
     """
 
     id: str
@@ -129,6 +165,16 @@ class Comparison:
     settings: dict[str, Any] = field(default_factory=dict)  # confidence, resamples, seed, block, threshold
     paired: int | None = None
     value_blocks: Blocks | None = None
+    slices: tuple[SliceResult, ...] = ()
+    slice_search: SliceSearch | None = None
+    disagreements: tuple[Disagreement, ...] = ()
+    changes: tuple[Change, ...] = ()
+    calibration: tuple[Calibration, ...] = ()
+    curves: tuple[Curve, ...] = ()
+    shifts: tuple[ScoreShift, ...] = ()
+    drift: Drift | None = None
+    costs: tuple[Cost, ...] = ()
+    floor: Floor | None = None
 
     def metric(self, version: str, metric: str) -> MetricResult:
         """The value of `metric` for `version`.
@@ -158,7 +204,7 @@ class Comparison:
 
         Raises:
             TypeError: when a field is missing or unknown.
-            KeyError: likewise.
+            KeyError, ValueError: likewise.
         """
         values = dict(found)
         values["versions"] = tuple(values["versions"])
@@ -168,9 +214,31 @@ class Comparison:
         values["labels"] = None if values["labels"] is None else LabelCoverage(**values["labels"])
         for name in ("blocks", "value_blocks"):
             values[name] = None if values[name] is None else Blocks(**values[name])
+        for name in _DETAILS.keys() & values.keys():
+            values[name] = _reader(name).validate_python(values[name])
         return cls(**values)
 
 
 def _with_interval(item: Mapping[str, Any]) -> dict[str, Any]:
     interval = item["interval"]
     return {**item, "interval": None if interval is None else Interval(**interval)}
+
+
+_DETAILS: dict[str, Any] = {
+    "slices": tuple[SliceResult, ...],
+    "slice_search": SliceSearch | None,
+    "disagreements": tuple[Disagreement, ...],
+    "changes": tuple[Change, ...],
+    "calibration": tuple[Calibration, ...],
+    "curves": tuple[Curve, ...],
+    "shifts": tuple[ScoreShift, ...],
+    "drift": Drift | None,
+    "costs": tuple[Cost, ...],
+    "floor": Floor | None,
+}
+
+
+@cache
+def _reader(name: str) -> TypeAdapter[Any]:
+    """Reads the JSON of that field."""
+    return TypeAdapter(_DETAILS[name])

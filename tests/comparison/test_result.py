@@ -12,12 +12,24 @@ import pytest
 from mlstream.comparison.compare import compare_predictions
 from mlstream.comparison.result import (
     Blocks,
+    Calibration,
+    CalibrationBin,
+    Change,
+    ColumnDrift,
     Comparison,
+    Cost,
     Coverage,
+    Curve,
     DeltaResult,
+    Disagreement,
+    Drift,
+    Floor,
     Interval,
     LabelCoverage,
     MetricResult,
+    ScoreShift,
+    SliceResult,
+    SliceSearch,
 )
 from tests.comparison.streams import Stream, binary, experiment
 
@@ -50,9 +62,14 @@ def test_an_unknown_field_is_no_comparison(found: Comparison) -> None:
         Comparison.from_dict(found.to_dict() | {"colour": "red"})
 
 
-@pytest.mark.parametrize(
-    "kind", [Comparison, Coverage, LabelCoverage, Blocks, MetricResult, DeltaResult, Interval], ids=lambda k: k.__name__
-)
+KINDS = [
+    *(Comparison, Coverage, LabelCoverage, Blocks, MetricResult, DeltaResult, Interval),
+    *(SliceResult, SliceSearch, Disagreement, Change, Calibration, CalibrationBin, Curve, ScoreShift),
+    *(Drift, ColumnDrift, Cost, Floor),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_every_field_of_the_json_is_documented(kind: type) -> None:
     schema = PAGE.read_text(encoding="utf-8").split("## The JSON")[1]
     named = set(re.findall(r"`([a-z_]+)(?:\[\])?`", schema)) | {"interval"}

@@ -103,6 +103,11 @@ class VersionConfig(Section):
     files: list[str] = Field(default_factory=list, description="data files that the code reads; part of its digest")
     train: str | None = Field(None, description="path.py:function that `mlstream train` calls to make the model's file")
     trust: bool = Field(False, description="allow loading by pickle; only for files that you made yourself")
+    git: str | None = Field(
+        None,
+        description="the revision that its code and all its files are taken from: a branch, a tag, a commit, main~3; "
+        "without it, the working tree",
+    )
     environment: str | None = Field(
         None,
         description="the version's own packages: a uv.lock, pyproject.toml or requirements.txt of the project, which "
@@ -126,6 +131,21 @@ class VersionConfig(Section):
     timeout_s: Annotated[float, Field(gt=0)] = Field(
         600.0, description="the longest that it may take for a batch; after it, it is ended and the version fails"
     )
+
+    @field_validator("git")
+    @classmethod
+    def _revision(cls, value: str | None) -> str | None:
+        if value is not None and (not value or value.startswith("-") or not value.isprintable()):
+            raise ValueError("not a revision; write a branch, a tag, a commit, or main~3")
+        return value
+
+    @model_validator(mode="after")
+    def _committed(self) -> VersionConfig:
+        if self.git is not None and self.train is not None:
+            raise ValueError(
+                "`train:` has no meaning with `git:`: the files of a revision are those that were committed"
+            )
+        return self
 
 
 class BootstrapConfig(Section):
@@ -216,6 +236,11 @@ class ExperimentConfig(Section):
     bootstrap: BootstrapConfig = BootstrapConfig()
     batch_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 8192
     seed: int = 0
+    dirty: Literal["record", "refuse"] = Field(
+        "record",
+        description="when files that a version loads from the working tree differ from the commit: record notes them "
+        "in the run's record, refuse does not run it",
+    )
     connection: dict[str, Scalar] = Field(
         default_factory=dict,
         description="kafka-python's client settings; ${NAME} is read from the environment",

@@ -54,6 +54,7 @@ class Account(MetaPathFinder):
         self.project = project
         self.loaded: dict[str, str] = {}
         self._added: list[str] = []
+        self._before: frozenset[str] = frozenset()
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -77,6 +78,7 @@ class Account(MetaPathFinder):
             for folder in finder._added:
                 sys.path.remove(folder)
         sys.meta_path.insert(0, self)
+        self._before = frozenset(sys.modules)
         before = [str(folder) for folder in self.project.path if str(folder) not in sys.path]
         late = [str(folder) for folder in self.project.late if str(folder) not in sys.path]
         sys.path[:] = [*before, *sys.path, *late]
@@ -91,8 +93,17 @@ class Account(MetaPathFinder):
             where: the version, for the message.
 
         Raises:
-            VersionLoadError: a file is not among them, or it changed in between.
+            VersionLoadError: a file is not among them, or it changed in between, or is the working tree's where a
+                revision's is wanted.
         """
+        strays = self._strays()
+        if strays:
+            raise VersionLoadError(
+                f"{where}: {', '.join(strays)} was loaded from the working tree; its revision has no such module",
+                hint="name a revision that has it, or uninstall the project from this Python",
+                where=where,
+                files=strays,
+            )
         unseen = sorted(set(self.loaded) - set(expected))
         if unseen:
             raise VersionLoadError(
@@ -109,6 +120,14 @@ class Account(MetaPathFinder):
                 where=where,
                 files=changed,
             )
+
+    def _strays(self) -> list[str]:
+        """Files of the working tree that were loaded since, where a revision's are wanted."""
+        if self.project.worktree is None:
+            return []
+        new = [module for name, module in list(sys.modules.items()) if name not in self._before]
+        files = [file for module in new if isinstance(file := getattr(module, "__file__", None), str)]
+        return sorted(file for file in files if self.project.strays(file))
 
 
 def load_attribute(sources: Sources, reference: CodeReference, account: Account, *, where: str) -> Any:

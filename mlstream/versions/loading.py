@@ -34,6 +34,7 @@ class LoadSpec:
         sources: the code's files; None for an estimator in a file.
         files: declared data files → their digests.
         weights_digest: of the estimator's file; None for code.
+        worktree: the project in the working tree, when `root` is a revision of it.
     """
 
     version: str
@@ -48,6 +49,7 @@ class LoadSpec:
     sources: Sources | None = field(repr=False)
     files: Mapping[str, str] = field(repr=False)
     weights_digest: str | None
+    worktree: Path | None = None
 
     @property
     def where(self) -> str:
@@ -65,7 +67,7 @@ class LoadSpec:
         """
         self._check_files()
         if isinstance(self.reference, FileReference):
-            account = Account(find_project(self.root))
+            account = Account(find_project(self.root, worktree=self.worktree))
             account.install()
             # Imported here: scikit-learn takes seconds, and a version made of plain code does without.
             from mlstream.versions.trusted import load_estimator
@@ -116,6 +118,7 @@ class LoadSpec:
             "sources": None if self.sources is None else _sources_to_json(self.sources),
             "files": dict(self.files),
             "weights_digest": self.weights_digest,
+            "worktree": None if self.worktree is None else str(self.worktree),
         }
 
     @classmethod
@@ -125,6 +128,7 @@ class LoadSpec:
         changed = {
             "features": None if features is None else tuple(features),
             "root": Path(found["root"]),
+            "worktree": None if found["worktree"] is None else Path(found["worktree"]),
             "reference": _reference_from_json(found["reference"]),
             "sources": None if sources is None else _sources_from_json(sources),
         }
@@ -197,6 +201,7 @@ def _sources_to_json(sources: Sources) -> dict[str, Any]:
             "path": [str(folder) for folder in project.path],
             "late": [str(folder) for folder in project.late],
             "extra": None if project.extra is None else str(project.extra),
+            "worktree": None if project.worktree is None else str(project.worktree),
         },
         "module": sources.module,
         "files": sources.files,
@@ -212,6 +217,7 @@ def _sources_from_json(found: Mapping[str, Any]) -> Sources:
             tuple(Path(folder) for folder in project["path"]),
             tuple(Path(folder) for folder in project["late"]),
             None if project["extra"] is None else Path(project["extra"]),
+            None if project["worktree"] is None else Path(project["worktree"]),
         ),
         found["module"],
         dict(found["files"]),

@@ -34,23 +34,37 @@ class Project:
         path: folders that come before the interpreter's own path: the root, and its `src` if it has one.
         late: folders that come after it: that of a file that was named by path, so that it may import its neighbours.
         extra: the folder (or single file) of an installed package that a version was named from.
+        worktree: the project in the working tree, when `root` is an earlier revision of it: its code must not mix with
+            the revision's, as an editable install would have it.
     """
 
     root: Path
     path: tuple[Path, ...]
     late: tuple[Path, ...] = ()
     extra: Path | None = None
+    worktree: Path | None = None
 
     def owns(self, file: str | Path) -> bool:
         """Whether a file is the project's own code: not installed, not the standard library, not mlstream."""
         file = Path(file).resolve()
-        if file.is_relative_to(_OWN_PACKAGE):
+        if _is_own(file):
             return False
         if self.extra is not None and file.is_relative_to(self.extra):
             return True
-        if not file.is_relative_to(self.root.resolve()) or any(part in _INSTALLED for part in file.parts):
+        root = self.root.resolve()
+        if not file.is_relative_to(root) or _is_installed(file):
             return False
-        return not file.is_relative_to(sysconfig.get_path("stdlib"))
+        # mlstream's own code in a revision of its own repository: what runs is this one.
+        return self.worktree is None or not _is_own(self.worktree.resolve() / file.relative_to(root))
+
+    def strays(self, file: str | Path) -> bool:
+        """Whether a file is the working tree's code, where a revision's is wanted."""
+        if self.worktree is None:
+            return False
+        file = Path(file).resolve()
+        if file.is_relative_to(self.root.resolve()) or not file.is_relative_to(self.worktree.resolve()):
+            return False
+        return not (_is_installed(file) or _is_own(file))
 
     def relative(self, file: Path) -> str:
         """The name of a file in digests and messages: its path in the project, with slashes."""
@@ -83,14 +97,16 @@ class Sources:
         return digest_value(self.files)
 
 
-def find_project(root: Path, *, beside: Path | None = None) -> Project:
-    """The project at `root`; files next to `beside` may be imported as well."""
+def find_project(root: Path, *, beside: Path | None = None, worktree: Path | None = None) -> Project:
+    """The project at `root`; files next to `beside` may be imported as well. `worktree` is as `Project` has it."""
     before = [root, *(folder for folder in (root / "src",) if folder.is_dir())]
     late = () if beside is None or beside.parent in before else (beside.parent,)
-    return Project(root, tuple(before), late)
+    return Project(root, tuple(before), late, worktree=worktree)
 
 
-def find_sources(reference: CodeReference, *, root: Path, where: str, site: Path | None = None) -> Sources:
+def find_sources(
+    reference: CodeReference, *, root: Path, where: str, site: Path | None = None, worktree: Path | None = None
+) -> Sources:
     """The files that loading `reference` takes from the project.
 
     Args:
@@ -98,11 +114,12 @@ def find_sources(reference: CodeReference, *, root: Path, where: str, site: Path
         root: the project's root.
         where: the version, for messages.
         site: the folder of the packages that are installed where it will be loaded; None: as in this process.
+        worktree: the project in the working tree, when `root` is a revision of it.
 
     Raises:
         VersionLoadError: the module is not there, or one of the files is not Python.
     """
-    project = find_project(root, beside=reference.file)
+    project = find_project(root, beside=reference.file, worktree=worktree)
     installed = sys.path if site is None else [str(site)]
     walk = _Walk(project, where, installed)
     if reference.file is not None:
@@ -120,7 +137,7 @@ def find_sources(reference: CodeReference, *, root: Path, where: str, site: Path
         )
     # An installed package: its own files count (its version alone says little of an editable install), and what it
     # imports from others is the environment's.
-    project = Project(root, (*project.path, package.parent), (), package)
+    project = Project(root, (*project.path, package.parent), (), package, worktree)
     walk = _Walk(project, where, installed)
     found = walk.find(reference.module)
     if found is None:
@@ -242,6 +259,15 @@ def _regular(bases: list[Path], name: str) -> Path | None:
             if file.is_file():
                 return file
     return None
+
+
+def _is_installed(file: Path) -> bool:
+    """Whether a file is of an installed package or the standard library, wherever these are."""
+    return any(part in _INSTALLED for part in file.parts) or file.is_relative_to(sysconfig.get_path("stdlib"))
+
+
+def _is_own(file: Path) -> bool:
+    return file.is_relative_to(_OWN_PACKAGE)
 
 
 def _is_foreign(name: str, own: tuple[Path, ...], installed: Sequence[str]) -> bool:

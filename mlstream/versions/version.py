@@ -8,12 +8,14 @@ that are installed. What it does not cover is named by other digests: the featur
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlstream.errors import UnknownVersion, VersionLoadError
+from mlstream.versions.changes import CodeState, state_of_tree
+from mlstream.versions.checkouts import Checkout, check_out, explained
 from mlstream.versions.digests import digest_file, digest_value
 from mlstream.versions.environments import Listener
 from mlstream.versions.loading import LoadSpec
@@ -44,6 +46,8 @@ class Version:
         sources: the code's files; None for an estimator in a file.
         environment: what `environment_digest` was made from.
         python: the interpreter of its own environment; None for the one that this process runs in.
+        checkout: where its files are, when they are those of a revision; None for the working tree.
+        git: where its files stand in git; None outside a repository.
     """
 
     name: str
@@ -57,6 +61,13 @@ class Version:
     sources: Sources | None = field(repr=False)
     environment: Mapping[str, Any] = field(repr=False)
     python: Path | None = None
+    checkout: Checkout | None = field(default=None, repr=False)
+    git: CodeState | None = None
+
+    @property
+    def root(self) -> Path:
+        """The project's root, where its files are."""
+        return self.config.root if self.checkout is None else self.checkout.root
 
     @property
     def features(self) -> tuple[str, ...] | None:
@@ -80,6 +91,7 @@ class Version:
             "trust": own.trust,
             # Where it runs in ours, the run's own record says what that is.
             "environment": None if self.python is None else dict(self.environment),
+            "git": None if self.git is None else self.git.describe(),
         }
 
     @property
@@ -94,11 +106,12 @@ class Version:
             threshold=self.config.threshold,
             parameters=own.parameters,
             trust=own.trust,
-            root=self.config.root,
+            root=self.root,
             reference=self.reference,
             sources=self.sources,
             files=self.files,
             weights_digest=self.weights_digest,
+            worktree=None if self.checkout is None else self.config.root,
         )
 
     def load(self) -> Predictor:
@@ -133,23 +146,27 @@ def resolve_version(config: ExperimentConfig, name: str, *, on_building: Listene
             f"experiment {config.experiment} has no version {name!r}",
             hint=f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(config.versions)}",
         )
-    where = f"versions.{name}.model"
-    reference = parse_model(own.model, root=config.root, where=where)
-    code_digest = weights_digest = sources = None
-    if isinstance(reference, FileReference):
-        if not reference.path.is_file():
-            raise missing(reference.path, config.root, where, _train_hint(config, name))
-        weights_digest = digest_file(reference.path)
-    around = surroundings_of(
-        own.environment, reference, root=config.root, where=f"versions.{name}", on_building=on_building
-    )
-    if not isinstance(reference, FileReference):
-        sources = find_sources(reference, root=config.root, where=where, site=around.site)
-        code_digest = sources.digest
-    files = _declared(config, name)
+    where = f"versions.{name}"
+    checkout = None if own.git is None else check_out(config.root, own.git, where=f"{where}.git")
+    root, worktree = (config.root, None) if checkout is None else (checkout.root, config.root)
+    weights_digest = sources = None
+    with explained(checkout):
+        reference = parse_model(own.model, root=root, where=f"{where}.model")
+        if isinstance(reference, FileReference):
+            if not reference.path.is_file():
+                raise missing(reference.path, root, f"{where}.model", _train_hint(config, name))
+            weights_digest = digest_file(reference.path)
+        around = surroundings_of(own.environment, reference, root=root, where=where, on_building=on_building)
+        if not isinstance(reference, FileReference):
+            sources = find_sources(reference, root=root, where=f"{where}.model", site=around.site, worktree=worktree)
+        files = _declared(config, name, root)
+    if checkout is not None:
+        fitted = [reference.path] if isinstance(reference, FileReference) else []
+        for path in (*fitted, *(root / text for text in files)):
+            checkout.check_file(path, where=where)
     parts = {
         "format": _FORMAT,
-        "code": code_digest,
+        "code": None if sources is None else sources.digest,
         "name": None
         if sources is None or isinstance(reference, FileReference)
         else f"{sources.module}:{reference.name}",
@@ -162,12 +179,12 @@ def resolve_version(config: ExperimentConfig, name: str, *, on_building: Listene
         digest = digest_value(parts)
     except (TypeError, ValueError) as exc:
         raise VersionLoadError(
-            f"versions.{name}.parameters: {exc}", hint="parameters are JSON values: text, numbers, lists, mappings"
+            f"{where}.parameters: {exc}", hint="parameters are JSON values: text, numbers, lists, mappings"
         ) from exc
-    return Version(
+    version = Version(
         name=name,
         digest=digest,
-        code_digest=code_digest,
+        code_digest=None if sources is None else sources.digest,
         weights_digest=weights_digest,
         environment_digest=around.digest,
         files=files,
@@ -176,21 +193,57 @@ def resolve_version(config: ExperimentConfig, name: str, *, on_building: Listene
         sources=sources,
         environment=around.described,
         python=around.python,
+        checkout=checkout,
     )
+    return replace(version, git=_state(version))
 
 
-def _declared(config: ExperimentConfig, name: str) -> dict[str, str]:
+def _declared(config: ExperimentConfig, name: str, root: Path) -> dict[str, str]:
     where = f"versions.{name}.files"
+    own = config.versions[name]
     found = {}
-    for text in config.versions[name].files:
-        path = (config.root / text).resolve()
+    for text in own.files:
+        path, base = (root / text).resolve(), root.resolve()
+        inside = path.is_relative_to(base)
+        if own.git is not None and not inside:
+            raise VersionLoadError(
+                f"{where}: {text} is outside the project, and so not of the revision",
+                hint="move it into the project",
+                where=where,
+            )
         if path.is_dir():
             raise VersionLoadError(f"{where}: {text} is a folder", hint="name the files in it", where=where)
         if not path.is_file():
-            raise missing(path, config.root, where, _train_hint(config, name))
-        root = config.root.resolve()
-        found[path.relative_to(root).as_posix() if path.is_relative_to(root) else text] = digest_file(path)
+            raise missing(root / text if inside else path, root, where, _train_hint(config, name))
+        found[path.relative_to(base).as_posix() if inside else text] = digest_file(path)
     return dict(sorted(found.items()))
+
+
+def _state(version: Version) -> CodeState | None:
+    """Where a version's files stand in git; refused when they differ from the commit and that is asked for."""
+    config, where = version.config, f"versions.{version.name}"
+    if version.checkout is not None:
+        return CodeState(version.checkout.commit, version.checkout.revision)
+    code = {} if version.sources is None or version.sources.project.extra is not None else version.sources.files
+    root = config.root.resolve()
+    data = {name: digest for name, digest in version.files.items() if (root / name).resolve().is_relative_to(root)}
+    if isinstance(version.reference, FileReference) and version.weights_digest is not None:
+        data[version.reference.path.relative_to(config.root).as_posix()] = version.weights_digest
+    try:
+        state = state_of_tree(config.root, code, data, where=where)
+    except VersionLoadError:
+        if config.dirty == "refuse":
+            raise
+        return None  # what cannot be known is not recorded
+    if state.changed and config.dirty == "refuse":
+        raise VersionLoadError(
+            f"{where}: {', '.join(state.changed)} differ from the commit {state.commit[:12]}, and the experiment says "
+            "`dirty: refuse`",
+            hint="commit them, or name a revision with `git:`",
+            where=where,
+            files=list(state.changed),
+        )
+    return state
 
 
 def _train_hint(config: ExperimentConfig, name: str) -> str | None:

@@ -9,17 +9,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from mlstream.broker.client import Client
 from mlstream.errors import MlstreamError
 from mlstream.home import Home
+from mlstream.naming import state_topic
 from mlstream.ranges import PartitionRange
 from mlstream.runs.combining import errors_of, figures_of, resumed_of, rows_of, together, with_figures
 from mlstream.runs.fleet import Ended, run_workers
 from mlstream.runs.machine import git_state, hardware, math_threads, threads_for
 from mlstream.runs.outcome import Input, VersionOutcome
-from mlstream.runs.outputs import drop_topic, freeze_output, make_topics
+from mlstream.runs.outputs import drop_topics, freeze_output, make_topics
 from mlstream.runs.plan import Plan
 from mlstream.runs.record import log_path, write_record
 from mlstream.runs.run import Run, Status, config_values
@@ -89,6 +91,7 @@ class Attempt:
         self._topics = plan.topics(attempt)
         self._rows = source.stream(plan.config.input.topic).rows
         self._heard: dict[str, dict[int, Report]] = {}
+        self._beside: dict[str, str] = {}  # version → the id of the topic for its state
 
     def begin(self, computed: Mapping[str, VersionOutcome], *, repeats: str | None = None) -> Run:
         """Step 4: a record, and the topics of the versions that are not `computed` yet.
@@ -115,6 +118,7 @@ class Attempt:
         began = time.monotonic()
         todo = {name: found for name, found in record.versions.items() if found.status != "complete"}
         ended = self._score(record, list(todo))
+        record = self._with_beside(record)
         scored = time.monotonic()
         # 6. freeze what each wrote
         outcomes = {
@@ -207,16 +211,29 @@ class Attempt:
         for name in names:
             self._tell(self._progress(name, 0, "loading"))
         logs = {spec.name: record.versions[spec.version].log for spec in specs}
-        ended = run_workers(specs, logs=logs, on_report=self._hear)
+        ended = run_workers(specs, logs=logs, on_report=partial(self._hear, record))
         return {name: together([found for (version, _), found in ended.items() if version == name]) for name in names}
 
-    def _hear(self, name: tuple[str, int], report: Report) -> None:
+    def _hear(self, record: Run, name: tuple[str, int], report: Report) -> None:
         version, worker = name
+        if report.state_topic_id is not None and version not in self._beside:
+            self._beside[version] = report.state_topic_id
+            write_record(self._home, self._with_beside(record).to_dict())  # whoever clears it away must know the topic
         heard = self._heard.setdefault(version, {})
         heard[worker] = with_figures(report, heard.get(worker))
         failed = any(found.event == "failed" for found in heard.values())
         state: Literal["running", "failed"] = "failed" if failed else "running"
         self._tell(self._progress(version, rows_of(list(heard.values())), state))
+
+    def _with_beside(self, record: Run) -> Run:
+        """The record with the topics that the versions have made beside their outputs."""
+        versions = {
+            name: replace(found, state_topic=state_topic(str(found.topic)), state_topic_id=self._beside[name])
+            if name in self._beside
+            else found
+            for name, found in record.versions.items()
+        }
+        return replace(record, versions=versions)
 
     def _progress(self, version: str, rows: int, state: Literal["loading", "running", "done", "failed"]) -> Progress:
         heard = list(self._heard.get(version, {}).values())
@@ -268,10 +285,8 @@ class Attempt:
         self, begun: VersionOutcome, error: str | None, hint: str | None, tail: tuple[str, ...]
     ) -> VersionOutcome:
         self._tell(self._progress(begun.name, 0, "failed"))
-        gone = drop_topic(self._client, str(begun.topic), str(begun.topic_id))
-        return replace(
-            begun, status="failed", topic=None if gone else begun.topic, error=error, hint=hint, log_tail=tail
-        )
+        begun = drop_topics(self._client, begun)
+        return replace(begun, status="failed", error=error, hint=hint, log_tail=tail)
 
 
 def _status(outcomes: Mapping[str, VersionOutcome]) -> Status:

@@ -20,6 +20,7 @@ class VersionOutcome:
         status: "complete", "failed", or "incomplete" when the run was cut off.
         described: its digests, model, parameters, features and source files, as `Version.describe` gives them.
         topic, topic_id: where its predictions went; None when the topic was deleted again.
+        state_topic, state_topic_id: where its state went; None when it keeps none, or the topic was deleted again.
         log: the file with what its process printed.
         key: digest of all that decides its predictions, whatever ran beside it.
         reused: the id of the run that computed it, when that was an earlier one.
@@ -56,6 +57,14 @@ class VersionOutcome:
     error: str | None = None
     hint: str | None = None
     log_tail: tuple[str, ...] = ()
+    state_topic: str | None = None
+    state_topic_id: str | None = None
+
+    @property
+    def beside(self) -> dict[str, str]:
+        """The topics that are known to have been made beside its output: name → id."""
+        made = ((self.state_topic, self.state_topic_id),)
+        return {topic: topic_id for topic, topic_id in made if topic is not None and topic_id is not None}
 
     @property
     def digest(self) -> str:

@@ -19,7 +19,9 @@ from mlstream.broker.client import Client
 from mlstream.broker.settling import settled_bounds
 from mlstream.errors import BrokerError, RunError, UnknownTopic
 from mlstream.home import Home
+from mlstream.naming import state_topic
 from mlstream.runs.layout import decoder
+from mlstream.runs.outcome import VersionOutcome
 from mlstream.runs.plan import Plan
 from mlstream.runs.record import write_record
 from mlstream.runs.run import Run
@@ -34,7 +36,7 @@ def free_attempt(client: Client, plan: Plan, earlier: Sequence[Run]) -> int:
     """The next attempt of a plan that has neither a record here nor a topic on the cluster (of another home, say)."""
     there = set(client.topics())
     attempt = max((run.attempt for run in earlier), default=0) + 1
-    while not there.isdisjoint(plan.topics(attempt).values()):
+    while any(not there.isdisjoint((topic, *names_beside(topic))) for topic in plan.topics(attempt).values()):
         attempt += 1
     return attempt
 
@@ -46,9 +48,10 @@ def clear_leftovers(client: Client, home: Home, earlier: Sequence[Run]) -> None:
         if run.status != "incomplete" or all(found.topic is None for found in left.values()):
             continue
         for found in left.values():
+            drop_beside(client, found)
             if found.topic is not None and found.topic_id:
                 delete_topic_by_id(client, found.topic, found.topic_id)
-        gone = {**run.versions, **{name: replace(found, topic=None) for name, found in left.items()}}
+        gone = {**run.versions, **{name: replace(found, topic=None, state_topic=None) for name, found in left.items()}}
         write_record(home, replace(run, versions=gone).to_dict())
 
 
@@ -59,8 +62,9 @@ def still_there(client: Client, run: Run) -> bool:
             continue
         if found.topic is None or not found.topic_id:
             return False
+        wanted = {found.topic: found.topic_id, **found.beside}
         try:
-            if client.topic(found.topic).topic_id != found.topic_id:
+            if any(client.topic(topic).topic_id != topic_id for topic, topic_id in wanted.items()):
                 return False
         except UnknownTopic:
             return False
@@ -134,13 +138,46 @@ def check_output(output: View, view: View, *, topic: str, source: str) -> None:
             raise _differs(topic, partition, f"has the prediction for offset {offsets[at]} where {expected[at]} is due")
 
 
-def drop_topic(client: Client, topic: str, topic_id: str) -> bool:
-    """Delete the topic of a version that failed: half of its predictions serve nobody. False when it could not be."""
+def names_beside(topic: str) -> tuple[str, ...]:
+    """The names of the topics that a version may make beside its output."""
+    return (state_topic(topic),)
+
+
+def topics_beside(client: Client, outcome: VersionOutcome) -> dict[str, str]:
+    """The topics beside a version's output, name → id: those of its record, and those that nobody has noted.
+
+    A process that makes one tells its id, unless it is killed in that moment. But nobody else makes a topic beside an
+    output that is ours: its name holds the digits of the run, for which it was free.
+    """
+    found = dict(outcome.beside)
+    if outcome.topic is None or not outcome.topic_id:
+        return found
+    with suppress(UnknownTopic):
+        if client.topic(outcome.topic).topic_id == outcome.topic_id:
+            for name in names_beside(outcome.topic):
+                if name not in found:
+                    found[name] = client.topic(name).topic_id
+    return found
+
+
+def drop_beside(client: Client, outcome: VersionOutcome) -> tuple[str, ...]:
+    """Delete the topics beside a version's output; those that were there. To be done before the output is deleted."""
+    found = topics_beside(client, outcome)
+    return tuple(name for name, topic_id in found.items() if delete_topic_by_id(client, name, topic_id))
+
+
+def drop_topics(client: Client, outcome: VersionOutcome) -> VersionOutcome:
+    """Delete the topics of a version that failed: half of its predictions serve nobody. What is left is in the outcome.
+
+    Nothing is raised: why the version failed is the thing to tell.
+    """
     try:
-        delete_topic_by_id(client, topic, topic_id)
+        drop_beside(client, outcome)
+        outcome = replace(outcome, state_topic=None)
+        delete_topic_by_id(client, str(outcome.topic), str(outcome.topic_id))
     except BrokerError:
-        return False
-    return True
+        return outcome
+    return replace(outcome, topic=None)
 
 
 def _offsets(view: View, partition: int, column: str) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

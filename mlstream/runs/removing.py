@@ -20,6 +20,7 @@ from mlstream.broker.groups import delete_group
 from mlstream.errors import BrokerError, NameTaken, Protected, RunError, UnknownSnapshot
 from mlstream.home import Home
 from mlstream.runs.outcome import VersionOutcome
+from mlstream.runs.outputs import drop_beside
 from mlstream.runs.record import alone, remove_record
 from mlstream.runs.run import Run, list_runs
 from mlstream.runs.shard import group_of
@@ -171,6 +172,7 @@ def _check_cluster(client: Client, run: Run) -> None:
 def _clear(client: Client, output: _Output, topics: list[str], groups: list[str]) -> Iterator[str]:
     """Delete a topic and a group; note what was deleted, and say what was not, and why."""
     topic, topic_id = output.outcome.topic, output.outcome.topic_id
+    topics += drop_beside(client, output.outcome)
     if topic is not None and not topic_id:
         yield f"{topic}: its id was never noted, so nobody knows whether the topic is the run's"
     elif topic is not None and topic_id:

@@ -7,6 +7,8 @@ Exactly once, whatever is killed when:
 4. each transaction commits predictions and progress together; it closes on the grid, so that a batch is never cut
 5. after a failed transaction: recover, and go on from 2
 
+A version that keeps state has it committed in the same transactions, to a topic beside its output (`state.py`).
+
 Progress is the committed offset of the group `{run}.{version}`: the position in the source after the last record that
 was dealt with, and finally the end of the range. It is committed for the partition of the output topic, which has the
 number of its source: the source itself may be gone, or on another cluster.
@@ -28,8 +30,9 @@ from mlstream.broker.client import Client
 from mlstream.broker.offsets import committed
 from mlstream.broker.settling import settled_bounds
 from mlstream.errors import RunError, TransactionFailed
-from mlstream.naming import RUN_DIGITS
+from mlstream.naming import RUN_DIGITS, state_topic
 from mlstream.ranges import PartitionRange
+from mlstream.runs.state import State, read_state, state_columns
 from mlstream.streams.read import read
 from mlstream.streams.transact import TransactionWriter
 
@@ -51,6 +54,7 @@ class Lane:
         stop: the end of the source's range, which is committed at last.
         batch_rows: the grid.
         transaction_rows: when a transaction closes; whole batches.
+        stateful: whether the version keeps state, in the topic beside its output.
     """
 
     run_id: str
@@ -61,11 +65,17 @@ class Lane:
     stop: int
     batch_rows: int
     transaction_rows: int
+    stateful: bool = False
 
     @property
     def group(self) -> str:
         """The consumer group that holds the version's progress."""
         return group_of(self.run_id, self.version)
+
+    @property
+    def state_topic(self) -> str:
+        """Where the state of a version that keeps any goes."""
+        return state_topic(self.topic)
 
     @property
     def transactional_id(self) -> str:
@@ -119,17 +129,48 @@ class Shard:
         # 3. on the grid
         return self._frame.slice(self.row, self.lane.batch_rows)
 
-    def write(self, columns: pa.Table) -> None:
+    def closes(self) -> bool:
+        """Whether the transaction is due to close with the batch that `batch` gives."""
+        row = self._next_row()
+        due = row - self._closed_at >= self.lane.transaction_rows or time.monotonic() - self._opened > LONGEST_S
+        return due or row == self._frame.height
+
+    def write(self, columns: pa.Table, *, state: bytes | None = None) -> None:
         """Take the predictions of the batch that `batch` gave; closes the transaction when it is due.
+
+        Args:
+            state: the version's after that batch: of one that keeps state, when `closes` says so, which closes it.
 
         Raises:
             TransactionFailed: a transaction before was not committed; `recover`.
         """
+        closes = self.closes() if not self.lane.stateful else state is not None
         self._writer.write(self.lane.topic, self.partition, columns)
-        self.row = min(self.row + self.lane.batch_rows, self._frame.height)
-        due = self.row - self._closed_at >= self.lane.transaction_rows or time.monotonic() - self._opened > LONGEST_S
-        if due or self.row == self._frame.height:
+        self.row = self._next_row()
+        if state is not None:
+            self._keep(state)
+        if closes:
             self._commit()
+
+    def state(self) -> bytes | None:
+        """The state that the version goes on from; None when it has seen nothing.
+
+        Raises:
+            RunError: the state that was committed is not as old as the predictions, or it is damaged.
+            BrokerError: the topic cannot be read.
+        """
+        found = read_state(self._client, self.lane.state_topic, self.partition)
+        row = 0 if found is None else self._row_of(found.position)
+        if row != self.row:
+            position = None if found is None else found.position
+            raise RunError(
+                f"{self.lane.state_topic}[{self.partition}]: its last state is for offset {position}, "
+                f"and the predictions go on from offset {self._position(self.row)}",
+                hint="something else wrote there, or deleted from it; compute it anew with --force",
+                topic=self.lane.state_topic,
+                partition=self.partition,
+            )
+        return None if found is None else found.data
 
     def finish(self) -> None:
         """Commit what is left and wait for it.
@@ -175,8 +216,19 @@ class Shard:
         self._opened = time.monotonic()
         self._ended = self.row == self._frame.height
 
+    def _keep(self, data: bytes) -> None:
+        state = State(self._position(self.row), data)
+        columns = state_columns(state, run_id=self.lane.run_id, version=self.lane.version)
+        self._writer.write(self.lane.state_topic, self.partition, columns)
+
+    def _next_row(self) -> int:
+        return min(self.row + self.lane.batch_rows, self._frame.height)
+
     def _position(self, row: int) -> int:
         return self.lane.stop if row >= len(self._offsets) else int(self._offsets[row])
+
+    def _row_of(self, position: int) -> int:
+        return int(np.searchsorted(self._offsets, position, side="left"))
 
     def _find_row(self) -> int:
         """The row to go on from: where the group stands, which must be where the outputs end."""
@@ -185,7 +237,7 @@ class Shard:
         last = last_source_offset(self._client, lane.topic, lane.partition)
         written = 0 if last is None else int(np.searchsorted(self._offsets, last, side="right"))
         # A group's offsets expire after a week without a commit; the outputs say the same.
-        row = written if position is None else int(np.searchsorted(self._offsets, position, side="left"))
+        row = written if position is None else self._row_of(position)
         whole = row % lane.batch_rows == 0 or row == self._frame.height
         if row != written or not whole:
             raise RunError(

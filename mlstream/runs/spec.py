@@ -192,6 +192,7 @@ class Report:
         resumed: of these, the ones of a process that was cut off.
         errors: records that the version could not deal with, so far.
         figures: of `rows`, now and then.
+        state_topic_id: of `loaded`: the topic for the version's state; None when it keeps none.
         measured, columns, classes: of `done`: the figures, and the pinned columns and classes of the predictions.
         error, hint: of `failed`.
     """
@@ -201,6 +202,7 @@ class Report:
     resumed: int = 0
     errors: int = 0
     figures: Figures | None = None
+    state_topic_id: str | None = None
     measured: Measured | None = None
     columns: dict[str, str] | None = None
     classes: list[str | int] | None = None

@@ -42,6 +42,7 @@ from mlstream.runs.machine import cpu_seconds, family_usage, peak_memory_bytes
 from mlstream.runs.process import Reports, config_of, serve
 from mlstream.runs.shard import Lane, Shard, transaction_rows
 from mlstream.runs.spec import Figures, Measured, Report, Spec
+from mlstream.runs.state import make_state_topic
 from mlstream.snapshots.snapshot import open_snapshot
 from mlstream.versions import Record
 from mlstream.versions.loading import LoadSpec
@@ -88,8 +89,9 @@ def _work(spec: Spec, reports: Reports) -> Report:
         warm_up()
         host.load()
         load_seconds = time.monotonic() - began
-        reports.send(Report("loaded"))
         with Client(Connection(tuple(spec.bootstrap_servers), spec.settings)) as client:
+            kept = make_state_topic(client, spec.topic) if host.stateful else None
+            reports.send(Report("loaded", state_topic_id=kept))
             first = time.monotonic()
             scoring = _Scoring(client, spec, config, host, view, reports)
             scoring.run()
@@ -177,10 +179,19 @@ class _Scoring:
             stop=self._stops[partition],
             batch_rows=self._batch_rows,
             transaction_rows=transaction_rows(self._batch_rows),
+            stateful=self._host.stateful,
         )
         shard = Shard(self._client, lane, self._view.partition(partition), pool=pool)
         self.resumed += shard.resumed
+        self._begin(shard)
         return shard
+
+    def _begin(self, shard: Shard) -> None:
+        """Give the partition an instance that stands where its predictions end, if the model keeps state."""
+        if self._host.stateful:
+            state = shard.state()
+            if shard.batch() is not None:
+                self._host.begin(shard.partition, state)
 
     def _look(self) -> None:
         """What the predictions look like, from one batch that is not written."""
@@ -201,14 +212,19 @@ class _Scoring:
             batch = shard.batch()
             if batch is None:
                 shard.finish()
+                if self._host.stateful:
+                    self._host.forget(shard.partition)
                 return True
             answer = self._predict(shard.partition, shard.row, batch)
             self.recorder.add(answer.seconds, batch.height)
             record = Record(self._topic, shard.partition, int(batch["_offset"][0]))
             self.columns = _pinned(self.columns, kinds_of(answer.predictions), self._spec.version, record)
-            shard.write(self._encoder.encode(batch.select(RECORD_COLUMNS), answer.predictions))
+            # Before the model is asked again: what it keeps is then as old as these predictions.
+            state = self._host.state(shard.partition) if self._host.stateful and shard.closes() else None
+            shard.write(self._encoder.encode(batch.select(RECORD_COLUMNS), answer.predictions), state=state)
         except TransactionFailed as exc:
             shard.recover(exc)
+            self._begin(shard)
         self._reports.rows(self.rows, self.resumed, self._figures)
         return False
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mlstream.home import Home
     from tests.broker.sasl_broker import SaslBroker
     from tests.databases.postgres_server import Postgres
+    from tests.fault_table import Faults
     from tests.snapshots.s3_server import S3Server
 
 
@@ -116,6 +117,24 @@ def home(tmp_path: Path) -> Home:
     from mlstream.home import Home
 
     return Home(tmp_path / "home")
+
+
+@pytest.fixture
+def faults(request: pytest.FixtureRequest) -> Faults:
+    """Where a fault test enters what it came to; the session ends with a table of all."""
+    from tests.fault_table import Faults
+
+    return Faults(request.node.user_properties)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the table of the fault tests, if any ran."""
+    from tests.fault_table import entries, table
+
+    lines = table(entries(report for found in terminalreporter.stats.values() for report in found))
+    if lines:
+        terminalreporter.section("faults")
+        terminalreporter.write_line("\n".join(lines))
 
 
 @pytest.fixture

@@ -55,6 +55,11 @@ class Home:
         return self.path / "comparisons"
 
     @property
+    def unsent(self) -> Path:
+        """What MLflow has not heard of yet, an `ID.json` a comparison; this machine's only."""
+        return self.path / "unsent"
+
+    @property
     def broker(self) -> Path:
         """The embedded broker's configuration, state and data."""
         return self.path / "broker"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from mlstream.cli.comparisons.output import FORM, Form, checked, print_comparison, print_place, spinner
 from mlstream.cli.context import Session
 from mlstream.errors import TrackingError
 
@@ -24,10 +23,24 @@ if TYPE_CHECKING:
     help="Compare what is there: the versions that finished, the records that all of them answered.",
 )
 @click.option("--no-track", is_flag=True, help="Do not record the comparison in MLflow.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (docs/statistics.md says what is in it).")
+@click.option(
+    "--fail-if",
+    "conditions",
+    multiple=True,
+    metavar="CONDITION",
+    help="Exit with 3 if a metric is worse or not-better, with 4 if one is inconclusive; log_loss:worse, "
+    "log_loss:worse>0.005 for one metric. May be repeated.",
+)
+@FORM
 @click.pass_obj
 def compare(
-    session: Session, run_id: str | None, baseline: str | None, allow_missing: bool, no_track: bool, as_json: bool
+    session: Session,
+    run_id: str | None,
+    baseline: str | None,
+    allow_missing: bool,
+    no_track: bool,
+    conditions: tuple[str, ...],
+    form: Form,
 ) -> None:
     """Compare the versions of RUN (an id or its beginning; default: the newest complete run) with the baseline.
 
@@ -35,46 +48,28 @@ def compare(
     The comparison is kept in the home and recorded in MLflow.
     """
     from mlstream.reporting.compare import choose_run, compare_run, record
+    from mlstream.reporting.facts import run_facts
 
-    with _progress(session) as say:
+    with spinner(session) as say:
         run = choose_run(run_id, allow_missing=allow_missing, home=session.at)
         found = compare_run(run, baseline=baseline, allow_missing=allow_missing, progress=say)
-    if not as_json:
-        from mlstream.cli.compare_screen import mlflow_line, screen
-
-        for line in screen(found, width=min(session.out.width, 120)):
-            session.out.print(line, soft_wrap=True)
+    facts = run_facts(run)
+    gates = checked(found, facts, conditions)
+    if not form.as_json:
+        print_comparison(session, found, facts, form, gates=gates)
     tracked: Tracked | None = None
     failure: TrackingError | None = None
     if not no_track:
         try:
-            with _progress(session) as say:
+            with spinner(session) as say:
                 tracked = record(found, run, progress=say)
         except TrackingError as exc:
             failure = exc  # what was found is printed first
-    if as_json:
-        session.emit_json({**found.to_dict(), "tracking": None if tracked is None else _tracking(tracked)})
-    elif tracked is not None:
-        session.out.print(mlflow_line(_place(tracked)), soft_wrap=True)
+    if form.as_json:
+        print_comparison(session, found, facts, form, gates=gates, tracked=tracked)
+    elif tracked is not None and not form.markdown:
+        print_place(session, tracked)
     if failure is not None:
         raise failure
-
-
-def _tracking(tracked: Tracked) -> dict[str, Any]:
-    return {"experiment_id": tracked.experiment_id, "run_id": tracked.run_id, "url": tracked.url}
-
-
-def _place(tracked: Tracked) -> str:
-    if tracked.url is not None:
-        return tracked.url
-    return f"recorded as run {tracked.run_id[:12]}; `mlstream ui` opens it"
-
-
-@contextmanager
-def _progress(session: Session) -> Iterator[Callable[[str], None]]:
-    """A spinner on a terminal, nothing otherwise; on stderr."""
-    if not session.err.is_terminal:
-        yield lambda _sentence: None
-        return
-    with session.err.status("", spinner="dots") as status:
-        yield status.update
+    if gates.error is not None:
+        raise gates.error

@@ -14,8 +14,8 @@ from rich.text import Text
 
 from mlstream.comparison.result import Comparison, DeltaResult, MetricResult
 from mlstream.reporting import wording
+from mlstream.reporting.gates import GATE_SIGNS, GateResult
 
-_SIGNS = {"better": "▲", "worse": "▼", "equivalent": "≈", "inconclusive": "?"}
 _COLOURS = {"better": "green", "worse": "red", "equivalent": "cyan", "inconclusive": "yellow"}
 _MARGIN = 2  # columns left of everything
 _NAME = 11  # columns of the names of facts
@@ -24,7 +24,7 @@ _PLOT_WIDTHS = (7, 25)  # the least and the most; odd, with zero in the middle
 _WIDE = 100  # columns from which there is room for p-values
 
 
-def screen(found: Comparison, *, width: int) -> Iterator[Text]:
+def screen(found: Comparison, *, width: int, gates: Sequence[GateResult] = ()) -> Iterator[Text]:
     """The lines of a comparison, none longer than `width` but for words that are."""
     yield Text()
     yield from _headline(found, width)
@@ -34,6 +34,10 @@ def screen(found: Comparison, *, width: int) -> Iterator[Text]:
     if found.metrics:
         yield Text()
         yield from _table(found, width)
+    if gates:
+        yield Text()
+        for gate in gates:
+            yield from _gate(gate, width)
     notes = list(_notes(found))
     if notes:
         yield Text()
@@ -125,7 +129,7 @@ class _Row:
 
     @property
     def verdict(self) -> str:
-        return "baseline" if self.delta is None else f"{_SIGNS[self.delta.verdict]} {self.delta.verdict}"
+        return "baseline" if self.delta is None else f"{wording.SIGNS[self.delta.verdict]} {self.delta.verdict}"
 
 
 def _table(found: Comparison, width: int) -> Iterator[Text]:
@@ -194,6 +198,12 @@ def _row(found: Comparison, result: MetricResult) -> _Row:
         "" if delta.interval is None else wording.interval(delta.interval),
         "" if delta.p_adjusted is None else f"{delta.p_adjusted:.4f}",
     )
+
+
+def _gate(gate: GateResult, width: int) -> Iterator[Text]:
+    colour = {"passed": "green", "failed": "bold red", "inconclusive": "yellow"}[gate.status]
+    told = f"{GATE_SIGNS[gate.status]} {gate.status}: {gate.version}: {gate.gate}: {gate.found}"
+    return _wrapped(told, colour, width, hanging=2)
 
 
 def _scale(deltas: Sequence[DeltaResult | None]) -> float:

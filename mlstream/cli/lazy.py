@@ -1,12 +1,14 @@
-"""A click group that knows its commands' names and help lines, and imports a command when it runs."""
+"""Click groups that know their commands' names and help lines, and import a command when it runs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
 import click
+
+_PARSING = "mlstream.cli.lazy.parsing"
 
 
 class LazyGroup(click.Group):
@@ -34,3 +36,60 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, help_line) for name, (_, _, help_line) in self.commands_of.items()])
+
+
+class DefaultGroup(LazyGroup):
+    """A group whose name alone is a command: what names no sub-command goes to the one that is the default.
+
+    Args:
+        default: the name, in `commands_of`, of the command that the group is by itself; not listed.
+        usage: what goes with that command, for the line of usage.
+    """
+
+    def __init__(self, *args: Any, default: str, usage: str, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.default = default
+        self.usage = usage
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        args = self.chosen(ctx, args)
+        ctx.meta[_PARSING] = True
+        try:
+            return super().parse_args(ctx, args)
+        finally:
+            del ctx.meta[_PARSING]
+
+    def chosen(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """The arguments, beginning with a command's name."""
+        named = bool(args) and (args[0] in self.list_commands(ctx) or args[0] in ctx.help_option_names)
+        return args if named else [self.default, *args]
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name in self.commands_of if name != self.default]
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Its own, and for whoever asks what it takes, those of the command that it is by itself."""
+        own = super().get_params(ctx)
+        return own if ctx.meta.get(_PARSING) else [*self._options(ctx), *own]
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        return [self.usage]
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_usage(ctx, formatter)
+        formatter.write(f"       {ctx.command_path} COMMAND [ARGS]...\n")
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        asked = (*self._options(ctx), *super().get_params(ctx))
+        records = [found for parameter in asked if (found := parameter.get_help_record(ctx)) is not None]
+        with formatter.section("Options"):
+            formatter.write_dl(records)
+        self.format_commands(ctx, formatter)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self.commands_of[name][2]) for name in self.list_commands(ctx)])
+
+    def _options(self, ctx: click.Context) -> Sequence[click.Parameter]:
+        default = self.get_command(ctx, self.default)
+        return () if default is None else [found for found in default.params if isinstance(found, click.Option)]

@@ -36,7 +36,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "Fit the versions that have a train step, on a frozen snapshot.",
     ),
     "run": ("mlstream.cli.runs.group", "run", "Run every version over a snapshot; look at runs, remove them."),
-    "compare": ("mlstream.cli.compare", "compare", "Compare the versions of a run and record it in MLflow."),
+    "compare": (
+        "mlstream.cli.comparisons.group",
+        "compare",
+        "Compare the versions of a run and record it in MLflow; look at comparisons.",
+    ),
     "ui": ("mlstream.cli.ui", "ui", "Open the MLflow UI on the recorded comparisons."),
     "config": ("mlstream.cli.config", "config", "Check an experiment file; print its JSON Schema."),
 }

@@ -1,16 +1,13 @@
 """Compare the versions of a run: read it and its labels, call `comparison`, keep the result, record it in MLflow.
 
-A comparison is `comparisons/ID.json` in the home, written whole, before MLflow hears of it: a server that does not
-answer loses nothing.
+A comparison is kept before MLflow hears of it: a server that does not answer loses nothing, and what it has not heard
+of is sent by `mlstream compare --sync`.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
@@ -18,19 +15,17 @@ from mlstream.comparison.compare import Evidence, Origin, compare_predictions
 from mlstream.comparison.labels import needed_columns
 from mlstream.comparison.result import Comparison
 from mlstream.config import DecodeConfig, LabelConfig
-from mlstream.errors import ComparisonError, CoverageError, LabelError, RunIncomplete, StoreError, TrackingError
-from mlstream.home import Home, find_home
+from mlstream.errors import CoverageError, LabelError, RunIncomplete, TrackingError
+from mlstream.home import Home
 from mlstream.reporting import tracking
+from mlstream.reporting.facts import run_facts
+from mlstream.reporting.kept import keep, mark_pending, unmark_pending
 from mlstream.reporting.tracking import Tracked
 from mlstream.runs.run import Run, list_runs, open_run
-from mlstream.snapshots.remote_home import refresh, send
 from mlstream.snapshots.snapshot import Snapshot
-from mlstream.versions.files import write_atomically
 
-FORMAT = 1
 Progress = Callable[[str], None]
 _PLACE = ("_partition", "_offset", "_timestamp")
-_BEGINNING = re.compile(r"[0-9a-f]{4,64}")
 
 
 def compare(
@@ -111,7 +106,7 @@ def compare_run(
     )
     say("comparing")
     found = compare_predictions(run.config, evidence, origin=origin, baseline=baseline, allow_missing=allow_missing)
-    _keep(run.home, found)
+    keep(found, run.home)
     return found
 
 
@@ -123,50 +118,19 @@ def record(comparison: Comparison, run: Run, *, progress: Progress | None = None
     """
     if progress is not None:
         progress("recording in MLflow")
+    facts = run_facts(run)
+    mark_pending(comparison, facts, run.home)
     try:
-        return tracking.track(comparison, run, home=run.home)
+        tracked = tracking.track(comparison, facts, home=run.home)
     except TrackingError as exc:
-        again = f"`mlstream compare {run.id[:12]} --baseline {comparison.baseline}` records it again"
+        again = "`mlstream compare --sync` sends it later"
         raise TrackingError(
             f"{exc.message} (the comparison is kept as {comparison.id[:12]} in {run.home.comparisons})",
             hint=again if exc.hint is None else f"{exc.hint}; {again}",
             comparison_id=comparison.id,
         ) from exc
-
-
-def open_comparison(comparison_id: str | None = None, *, home: Home | str | Path | None = None) -> Comparison:
-    """The comparison with that id, or beginning of an id (4 digits or more); the newest when None.
-
-    Raises:
-        ComparisonError: there is none, the beginning fits more than one, or its record is damaged.
-    """
-    home = home if isinstance(home, Home) else find_home(home)
-    paths = _paths(home)
-    if comparison_id is None:
-        if not paths:
-            raise ComparisonError(f"no comparisons in {home.comparisons}", hint="make one: mlstream compare")
-        return _read(paths[0])
-    fitting = [path for path in paths if path.stem.startswith(comparison_id)]
-    if not _BEGINNING.fullmatch(comparison_id) or not fitting:
-        raise ComparisonError(
-            f"no comparison {comparison_id!r} in {home.comparisons}", hint="`mlstream compare` makes one"
-        )
-    if len(fitting) > 1:
-        raise ComparisonError(
-            f"{comparison_id!r} begins the ids of {len(fitting)} comparisons",
-            hint=f"write more of it: {', '.join(sorted(path.stem[:16] for path in fitting))}",
-        )
-    return _read(fitting[0])
-
-
-def list_comparisons(home: Home | str | Path | None = None) -> list[Comparison]:
-    """All comparisons of a home, the newest first.
-
-    Raises:
-        ComparisonError: a record is damaged.
-    """
-    home = home if isinstance(home, Home) else find_home(home)
-    return [_read(path) for path in _paths(home)]
+    unmark_pending(comparison.id, run.home)
+    return tracked
 
 
 def _check(run: Run, *, allow_missing: bool) -> None:
@@ -229,37 +193,6 @@ def _read_predictions(run: Run, version: str) -> pl.DataFrame:
             version=version,
         )
     return frame.drop("source_topic", "timestamp")
-
-
-def _keep(home: Home, comparison: Comparison) -> None:
-    path = home.comparisons / f"{comparison.id}.json"
-    text = json.dumps({"format": FORMAT, **comparison.to_dict()}, indent=2, ensure_ascii=False, allow_nan=False)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, f"{text}\n".encode())
-        send(home, path)
-    except OSError as exc:
-        raise StoreError(f"{path}: the comparison cannot be written: {exc}", path=str(path)) from exc
-
-
-def _paths(home: Home) -> list[Path]:
-    """The records, the newest first."""
-    refresh(home)
-    if not home.comparisons.is_dir():
-        return []
-    return sorted(home.comparisons.glob("*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
-
-
-def _read(path: Path) -> Comparison:
-    try:
-        found: dict[str, Any] = json.loads(path.read_bytes())
-        if found.pop("format") != FORMAT:
-            raise ValueError("it was written by another version of mlstream")
-        return Comparison.from_dict(found)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise ComparisonError(
-            f"{path}: the comparison cannot be read: {exc}", hint="remove the file and compare again", path=str(path)
-        ) from exc
 
 
 def _say_nothing(_sentence: str) -> None:

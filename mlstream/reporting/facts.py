@@ -6,16 +6,18 @@ A run and its snapshot know more than this; `run_facts` takes out what is record
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlstream.errors import SnapshotError
+from mlstream.comparison.result import Comparison
+from mlstream.errors import RunError, SnapshotError
+from mlstream.home import Home
 from mlstream.ranges import PartitionRange
 from mlstream.runs.machine import GitState
+from mlstream.runs.run import Run, open_run
 
 if TYPE_CHECKING:
-    from mlstream.runs.run import Run
     from mlstream.snapshots.snapshot import Snapshot
 
 
@@ -80,9 +82,31 @@ class RunFacts:
     platform: str | None = None
     git: GitState | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> RunFacts:
+        """The facts that `to_dict` made `found` from.
+
+        Raises:
+            TypeError, KeyError: when a field is missing or unknown.
+        """
+        values = dict(found)
+        values["streams"] = tuple(PartitionRange(**item) for item in values["streams"])
+        values["versions"] = {name: _version(item) for name, item in values["versions"].items()}
+        values["git"] = None if values["git"] is None else GitState(**values["git"])
+        return cls(**values)
+
     def version(self, name: str) -> VersionFacts:
         """What is known of that version; only its name when the run does not know it."""
         return self.versions.get(name, VersionFacts(name))
+
+
+def _version(found: Mapping[str, Any]) -> VersionFacts:
+    features = found["features"]
+    return VersionFacts(**{**found, "features": None if features is None else tuple(features)})
 
 
 def run_facts(run: Run) -> RunFacts:
@@ -120,6 +144,16 @@ def run_facts(run: Run) -> RunFacts:
         platform=run.hardware.get("platform"),
         git=run.git,
     )
+
+
+def comparison_facts(comparison: Comparison, home: Home) -> RunFacts:
+    """The facts of a comparison's run; the ids alone when the home does not have the run any more."""
+    try:
+        return run_facts(open_run(comparison.run_id, home=home))
+    except RunError:
+        return RunFacts(
+            comparison.run_id, comparison.experiment, comparison.snapshot_id, snapshot_name=comparison.snapshot_name
+        )
 
 
 def _snapshot(run: Run) -> Snapshot | None:

@@ -18,6 +18,7 @@ from mlstream.comparison.result import Comparison
 from mlstream.reporting import charts, wording
 from mlstream.reporting.facts import RunFacts, VersionFacts
 from mlstream.reporting.note import write_note
+from mlstream.reporting.report import write_report
 
 MAX_PARAM_CHARACTERS = 6000
 MAX_TAG_CHARACTERS = 8000
@@ -106,6 +107,7 @@ def comparison_items(
     if drawn is not None:
         yield Artifact(PurePosixPath("chart.png"), drawn.png)
         yield Artifact(PurePosixPath("chart.svg"), drawn.svg)
+    yield Artifact(PurePosixPath("report.html"), write_report(comparison, run).encode())
     if run.config:
         yield _json("config.json", dict(run.config))
     yield from _environment(run)

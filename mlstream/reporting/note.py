@@ -16,7 +16,6 @@ from mlstream.reporting.facts import RunFacts
 MAX_CHARACTERS = 8000
 _ELSEWHERE = "\n\n*The rest did not fit here; it is in `comparison.json` under Artifacts.*"
 _GAP = "&emsp;"  # MLflow's tables have no space between their columns
-_SIGNS = {"better": "▲", "worse": "▼", "equivalent": "≈", "inconclusive": "?"}
 
 
 def write_note(
@@ -31,13 +30,13 @@ def write_note(
         chart: address of the chart as an image.
     """
     parts = [
-        _headline(comparison),
+        headline(comparison),
         _links({} if pages is None else pages),
         "" if chart is None else f"![values and differences of every metric]({chart})",
         _verdicts(comparison),
-        _coverage(comparison),
-        _provenance(comparison, run),
-        _again(comparison, run),
+        _section("Coverage", coverage(comparison)),
+        _section("Made of", provenance(comparison, run)),
+        _section("Recompute", recompute(comparison, run)),
     ]
     note = ""
     for part in filter(None, parts):
@@ -48,19 +47,37 @@ def write_note(
     return note
 
 
-def _headline(comparison: Comparison) -> str:
-    asked = f"**{_plain(comparison.question)}**\n\n" if comparison.question else ""
-    return asked + "\n".join(f"- {_plain(sentence)}." for sentence in wording.headline(comparison))
+def _section(name: str, text: str) -> str:
+    return f"### {name}\n\n{text}" if text else ""
+
+
+def folded(name: str, text: str) -> str:
+    """A part that opens when its name is clicked; nothing for nothing."""
+    return f"<details><summary>{name}</summary>\n\n{text}\n\n</details>" if text else ""
+
+
+def headline(comparison: Comparison) -> str:
+    """The question, and a sentence for each challenger."""
+    asked = f"**{escaped(comparison.question)}**\n\n" if comparison.question else ""
+    return asked + "\n".join(f"- {escaped(sentence)}." for sentence in wording.headline(comparison))
 
 
 def _links(pages: Mapping[str, str]) -> str:
-    return " · ".join(f"[{_plain(text)}]({address})" for text, address in pages.items())
+    return " · ".join(f"[{escaped(text)}]({address})" for text, address in pages.items())
 
 
 def _verdicts(comparison: Comparison) -> str:
     if not comparison.metrics:
         return ""
-    heads = [f"{version} (baseline)" if version == comparison.baseline else version for version in comparison.versions]
+    return f"### Verdicts\n\n{verdict_table(comparison, gap=_GAP)}\n\n{how(comparison)}"
+
+
+def verdict_table(comparison: Comparison, *, gap: str = "") -> str:
+    """A row for each metric, a column for each version; nothing without metrics."""
+    heads = [
+        escaped(f"{version} (baseline)" if version == comparison.baseline else version)
+        for version in comparison.versions
+    ]
     rows = [
         [
             f"{wording.metric_name(metric)} {wording.direction(_first(comparison, metric).higher_is_better)}",
@@ -71,7 +88,7 @@ def _verdicts(comparison: Comparison) -> str:
         ]
         for metric in dict.fromkeys(found.metric for found in comparison.metrics)
     ]
-    return f"### Verdicts\n\n{_table(['', *heads], rows)}\n\n{_method(comparison)}"
+    return table(["", *heads], rows, gap=gap) if rows else ""
 
 
 def _first(comparison: Comparison, metric: str) -> MetricResult:
@@ -85,38 +102,17 @@ def _cell(found: MetricResult, delta: DeltaResult | None) -> str:
     if delta is None or delta.delta is None:
         return shown
     bounds = "" if delta.interval is None else f" ({wording.interval(delta.interval)})"
-    verdict = f"{_SIGNS[delta.verdict]} **{delta.verdict}**"
+    verdict = f"{wording.SIGNS[delta.verdict]} **{delta.verdict}**"
     return f"{shown} {verdict}<br>{wording.signed(delta.delta)}{bounds}"
 
 
-def _method(comparison: Comparison) -> str:
-    sentences = []
-    confidence = next((found.interval.confidence for found in comparison.deltas if found.interval), None)
-    if confidence is not None:
-        sentences.append(f"In brackets: the {wording.percent(confidence)} interval of the difference to the baseline")
-    if comparison.blocks is not None:
-        blocks = comparison.blocks
-        resamples = comparison.settings.get("resamples")
-        times = "" if resamples is None else f", {resamples:,} resamples"
-        sentences.append(
-            f"Paired block bootstrap over {blocks.count} blocks of {wording.duration(blocks.length_s)} of event time "
-            f"({blocks.chosen}){times}"
-        )
-    margins = {delta.metric: delta.margin for delta in comparison.deltas if delta.margin}
-    if margins:
-        shown = (f"{wording.number(margin)} in {wording.metric_name(metric)}" for metric, margin in margins.items())
-        sentences.append(f"Differences that do not matter: {wording.listed(shown)}")
-    for reason in dict.fromkeys(delta.reason for delta in comparison.deltas):
-        if reason is not None:
-            found = (delta for delta in comparison.deltas if delta.reason == reason)
-            of = wording.listed(f"{delta.version} on {wording.metric_name(delta.metric)}" for delta in found)
-            sentences.append(f"Inconclusive: {of} ({reason})")
-    undefined = (found for found in comparison.metrics if found.undefined is not None)
-    sentences += [f"{wording.metric_name(it.metric)} of {it.version} not defined: {it.undefined}" for it in undefined]
-    return _plain(" ".join(f"{sentence}." for sentence in sentences))
+def how(comparison: Comparison) -> str:
+    """How the figures came about."""
+    return escaped(" ".join(f"{sentence}." for sentence in wording.method(comparison)))
 
 
-def _coverage(comparison: Comparison) -> str:
+def coverage(comparison: Comparison) -> str:
+    """How many records were answered and have a label."""
     if not comparison.coverage:
         return ""
     whole = [it for it in comparison.coverage if it.predictions == it.records and not (it.errors or it.doubled)]
@@ -130,7 +126,7 @@ def _coverage(comparison: Comparison) -> str:
             told = "".join(f", {count:,} {what}" for what, count in counts.items() if count)
             lines.append(f"- {it.version}: {it.predictions:,} of {it.records:,} records answered{told}")
     lines.append(_labels(comparison))
-    return "### Coverage\n\n" + "\n".join(lines)
+    return "\n".join(lines)
 
 
 def _labels(comparison: Comparison) -> str:
@@ -143,12 +139,13 @@ def _labels(comparison: Comparison) -> str:
     if labels.not_yet_due:
         parts.append(f"{labels.not_yet_due:,} are not yet due")
     if labels.missing:
-        why = "" if labels.reason is None else f": {_plain(labels.reason)}"
+        why = "" if labels.reason is None else f": {escaped(labels.reason)}"
         parts.append(f"{labels.missing:,} have none{why}")
-    return f"- labels: {', '.join(parts)} ({_plain(labels.rule)})"
+    return f"- labels: {', '.join(parts)} ({escaped(labels.rule)})"
 
 
-def _provenance(comparison: Comparison, run: RunFacts) -> str:
+def provenance(comparison: Comparison, run: RunFacts) -> str:
+    """Snapshot, run, commit, versions."""
     lines = [f"- Snapshot {_code(comparison.snapshot_name)}`{comparison.snapshot_id}`{_size(run)}"]
     for topic, ranges in groupby(run.streams, key=lambda found: found.topic):
         found = list(ranges)
@@ -167,7 +164,7 @@ def _provenance(comparison: Comparison, run: RunFacts) -> str:
             ids.append(f"predictions `{comparison.outputs[version][:12]}`")
         lines.append(f"- **{version}**: {', '.join(filter(None, (*told, *ids)))}")
     lines.append(f"- Comparison `{comparison.id}`")
-    return "### Made of\n\n" + "\n".join(lines)
+    return "\n".join(lines)
 
 
 def _size(run: RunFacts) -> str:
@@ -179,18 +176,23 @@ def _size(run: RunFacts) -> str:
     return f": {text}" if text else ""
 
 
-def _again(comparison: Comparison, run: RunFacts) -> str:
-    compare = f"mlstream compare {run.id[:12]} --baseline {comparison.baseline}"
+def recompute(comparison: Comparison, run: RunFacts) -> str:
+    """The commands, as code."""
+    return "```\n" + "\n".join(commands(comparison, run)) + "\n```"
+
+
+def commands(comparison: Comparison, run: RunFacts) -> list[str]:
+    """What to type for the same comparison."""
     snapshot = comparison.snapshot_name or comparison.snapshot_id[:12]
     lines = [f"mlstream snapshot verify {snapshot}"]
     if run.config_path is not None:
         lines.append(f"mlstream run {run.config_path} --snapshot {snapshot}")
-    lines.append(compare)
-    return "### Recompute\n\n```\n" + "\n".join(lines) + "\n```"
+    return [*lines, f"mlstream compare {run.id[:12]} --baseline {comparison.baseline}"]
 
 
-def _table(heads: list[str], rows: list[list[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *([f"{cell.replace('|', '¦')}{_GAP}" for cell in row] for row in rows)]
+def table(heads: list[str], rows: list[list[str]], *, gap: str = "") -> str:
+    """A table of Markdown; `gap` is what each cell ends with."""
+    lines = [heads, ["---"] * len(heads), *([f"{cell.replace('|', '¦')}{gap}" for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -198,7 +200,7 @@ def _code(name: str | None) -> str:
     return "" if name is None else f"`{name}` "
 
 
-def _plain(text: str) -> str:
+def escaped(text: str) -> str:
     """Text of a user's as it is: without the signs that Markdown and HTML would read."""
     return text.translate(_ESCAPED)
 

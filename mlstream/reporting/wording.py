@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 
-from mlstream.comparison.result import Comparison, DeltaResult, Interval, Verdict
+from mlstream.comparison.result import Comparison, Coverage, DeltaResult, Interval, Verdict
 
 METRIC_NAMES = {
     "accuracy": "Accuracy",
@@ -20,6 +20,7 @@ METRIC_NAMES = {
     "r2": "R²",
 }
 VERDICTS: tuple[Verdict, ...] = ("better", "worse", "equivalent", "inconclusive")
+SIGNS: dict[Verdict, str] = {"better": "▲", "worse": "▼", "equivalent": "≈", "inconclusive": "?"}
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -124,3 +125,45 @@ def headline(comparison: Comparison) -> list[str]:
 def _against(verdict: str, base: str) -> str:
     joint = {"better": "than", "worse": "than", "equivalent": "to"}.get(verdict)
     return verdict if joint is None else f"{verdict} {joint} {base}"
+
+
+def p_value(value: float) -> str:
+    """Four decimals, and no zero: resamples cannot tell that there is none."""
+    return "< 0.0001" if value < 0.0001 else f"{value:.4f}"
+
+
+def faults(found: Coverage) -> str:
+    """`v2: 25 missing, 3 errors of 1,600 records`; nothing when each record was answered once."""
+    counts = {"missing": found.missing, "errors": found.errors, "doubled": found.doubled}
+    told = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+    return f"{found.version}: {told} of {found.records:,} records" if told else ""
+
+
+def method(comparison: Comparison) -> list[str]:
+    """How the figures came about, and why some are inconclusive or not defined: sentences without their full stop."""
+    sentences = []
+    confidence = next((found.interval.confidence for found in comparison.deltas if found.interval), None)
+    if confidence is not None:
+        sentences.append(
+            f"Intervals are at {percent(confidence)}, of the difference to the baseline where there is one"
+        )
+    if comparison.blocks is not None:
+        blocks = comparison.blocks
+        resamples = comparison.settings.get("resamples")
+        times = "" if resamples is None else f", {resamples:,} resamples"
+        sentences.append(
+            f"Paired block bootstrap over {blocks.count} blocks of {duration(blocks.length_s)} of event time "
+            f"({blocks.chosen}){times}"
+        )
+    margins = {delta.metric: delta.margin for delta in comparison.deltas if delta.margin}
+    if margins:
+        shown = (f"{number(margin)} in {metric_name(metric)}" for metric, margin in margins.items())
+        sentences.append(f"Differences that do not matter: {listed(shown)}")
+    for reason in dict.fromkeys(delta.reason for delta in comparison.deltas):
+        if reason is not None:
+            found = (delta for delta in comparison.deltas if delta.reason == reason)
+            of = listed(f"{delta.version} on {metric_name(delta.metric)}" for delta in found)
+            sentences.append(f"Inconclusive: {of} ({reason})")
+    undefined = (found for found in comparison.metrics if found.undefined is not None)
+    sentences += [f"{metric_name(it.metric)} of {it.version} not defined: {it.undefined}" for it in undefined]
+    return sentences

@@ -25,7 +25,8 @@ from mlstream.errors import (
     UsageError,
 )
 from mlstream.home import Home
-from mlstream.reporting.compare import compare, list_comparisons, open_comparison
+from mlstream.reporting.compare import compare
+from mlstream.reporting.kept import list_comparisons, open_comparison
 from mlstream.runs.record import write_record
 from tests.comparison.project import LOST, ROWS, VERSIONS, Project, make_project
 
@@ -188,7 +189,9 @@ def test_without_labels_the_versions_are_compared_with_each_other(copied: Projec
 def test_a_dead_tracking_server_loses_no_comparison(copied: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with pytest.raises(TrackingError, match=r"the comparison is kept as [0-9a-f]{12} in .*records it again") as caught:
+    with pytest.raises(
+        TrackingError, match=r"the comparison is kept as [0-9a-f]{12} in .*compare --sync` sends it later"
+    ) as caught:
         compare(copied.done)
     assert open_comparison(caught.value.comparison_id, home=copied.home).run_id == copied.done.id
 

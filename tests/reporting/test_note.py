@@ -32,7 +32,7 @@ def test_the_table_has_a_row_for_each_metric_with_intervals_and_verdicts() -> No
 
 def test_how_the_intervals_were_made_is_said() -> None:
     note = write_note(example_comparison(), example_run())
-    assert "95 % interval" in note
+    assert "Intervals are at 95 %" in note
     assert "184 blocks of 12 h of event time" in note
     assert "2,000 resamples" in note
     assert "0.0050 in Accuracy and 0.0020 in Brier score" in note

@@ -156,7 +156,14 @@ def test_the_artifacts_are_whole_files_of_their_kind(reader: Reader, recorded: R
     with reader(recorded.home.mlflow_uri) as client:
         folder = Path(client.download_artifacts(recorded.tracked.run_id, "", str(tmp_path)))
     found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    assert found == {"chart.png", "chart.svg", "comparison.json", "config.json", "environment/requirements.txt"}
+    assert found == {
+        "chart.png",
+        "chart.svg",
+        "comparison.json",
+        "config.json",
+        "environment/requirements.txt",
+        "report.html",
+    }
     with Image.open(folder / "chart.png") as picture:
         picture.load()
         assert picture.width == 1800

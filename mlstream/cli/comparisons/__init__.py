@@ -1,0 +1,1 @@
+"""`mlstream compare` and its commands."""

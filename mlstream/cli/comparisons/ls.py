@@ -1,0 +1,71 @@
+"""`mlstream compare ls`: the comparisons of the home, the newest first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mlstream.cli.context import Session
+from mlstream.cli.runs.screen import JSON, SHORT, plain_table
+
+if TYPE_CHECKING:
+    from mlstream.comparison.result import Comparison
+
+
+@click.command("ls")
+@click.option("-q", "--quiet", is_flag=True, help="Only the ids, one a line.")
+@JSON
+@click.pass_obj
+def list_(session: Session, quiet: bool, as_json: bool) -> None:
+    """List the comparisons of the home, the newest first.
+
+    For each challenger it says on how many metrics it was better (▲), worse (▼), equivalent (≈) or neither (?).
+    """
+    from mlstream.reporting.kept import list_comparisons
+
+    kept = list_comparisons(session.at)
+    if as_json:
+        session.emit_json({"comparisons": [_json(found) for found in kept]})
+        return
+    if quiet:
+        for found in kept:
+            click.echo(found.id)
+        return
+    if not kept:
+        session.say(f"no comparisons in {session.at.comparisons}; make one: mlstream compare")
+        return
+    table = plain_table("comparison", "~experiment", "~snapshot", "run", "~verdicts")
+    for found in kept:
+        table.add_row(
+            found.id[:SHORT],
+            found.experiment,
+            found.snapshot_name if found.snapshot_name is not None else found.snapshot_id[:SHORT],
+            found.run_id[:SHORT],
+            "\n".join(_verdicts(found, version) for version in found.versions if version != found.baseline),
+        )
+    session.out.print(table)
+
+
+def _verdicts(found: Comparison, version: str) -> str:
+    from mlstream.reporting import wording
+
+    counts = wording.verdict_counts(delta for delta in found.deltas if delta.version == version)
+    told = " ".join(f"{wording.SIGNS[verdict]}{count}" for verdict, count in counts.items())
+    return f"{version} {told}".rstrip()
+
+
+def _json(found: Comparison) -> dict[str, Any]:
+    return {
+        "id": found.id,
+        "experiment": found.experiment,
+        "snapshot_id": found.snapshot_id,
+        "snapshot_name": found.snapshot_name,
+        "run_id": found.run_id,
+        "baseline": found.baseline,
+        "verdicts": {
+            version: {delta.metric: delta.verdict for delta in found.deltas if delta.version == version}
+            for version in found.versions
+            if version != found.baseline
+        },
+    }

@@ -1,0 +1,248 @@
+"""Gates: limits that a comparison must keep before somebody ships. Pure: reads a comparison, prints and raises nothing.
+
+A gate reads the bounds of an interval, never the figure alone: it passes when even the worse bound is inside the limit,
+and has failed when even the better one is outside. Between the two the data does not say. That is a failure too, for
+nothing was shown, unless the gate says `require: verdict`: then it is called inconclusive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from mlstream.comparison.result import Comparison, DeltaResult, MetricResult
+from mlstream.config.models import GateConfig
+from mlstream.errors import GateFailed, Inconclusive, MlstreamError, UsageError
+from mlstream.reporting import wording
+
+GateStatus = Literal["passed", "failed", "inconclusive"]
+GATE_SIGNS: dict[GateStatus, str] = {"passed": "✓", "failed": "✗", "inconclusive": "?"}
+_CONDITIONS = ("worse", "not-better", "inconclusive")
+
+
+@dataclass(frozen=True, slots=True)
+class GateResult:
+    """What came of a gate for one version.
+
+    Attributes:
+        gate: the limit in words: `Log loss no worse than v1 by more than 0.005`.
+        found: what the data says about it: `at most 0.0012 worse`.
+    """
+
+    version: str
+    metric: str
+    gate: str
+    status: GateStatus
+    found: str
+
+    def to_dict(self) -> dict[str, str]:
+        """JSON-ready."""
+        return asdict(self)
+
+
+def check_gates(comparison: Comparison, gates: Sequence[GateConfig]) -> tuple[GateResult, ...]:
+    """Every gate for every version that it is about, in the order given.
+
+    Raises:
+        UsageError: a gate is against another version than the comparison's baseline, or about one that is not in it.
+    """
+    return tuple(result for gate in gates for result in _check(comparison, gate))
+
+
+def check_conditions(comparison: Comparison, conditions: Sequence[str]) -> tuple[GateResult, ...]:
+    """What `--fail-if` asks for: `worse`, `not-better`, `inconclusive`, each also of one metric (`log_loss:worse`), or
+    `log_loss:worse>0.005` as a gate that is no worse than that. Only what applies is in the answer.
+
+    Raises:
+        UsageError: a condition cannot be read, or names a metric that was not computed.
+    """
+    found: list[GateResult] = []
+    for condition in conditions:
+        metric, word, limit = _parse(comparison, condition)
+        if limit is not None and metric is not None:
+            gate = GateConfig(metric=metric, no_worse_than=limit)
+            found += (result for result in _check(comparison, gate) if result.status != "passed")
+        else:
+            found += _verdicts_that(comparison, metric, word)
+    return tuple(found)
+
+
+def gates_of(config: Mapping[str, Any]) -> tuple[GateConfig, ...]:
+    """The gates of an experiment's configuration as a record holds it."""
+    return tuple(GateConfig.model_validate(gate) for gate in config.get("gates") or ())
+
+
+def gate_error(results: Sequence[GateResult]) -> MlstreamError | None:
+    """The error that stands for gates that did not pass: failed before inconclusive; None when all passed."""
+    failed = [result for result in results if result.status == "failed"]
+    open_ = [result for result in results if result.status == "inconclusive"]
+    if failed:
+        plural = "" if len(failed) == 1 else "s"
+        return GateFailed(f"{len(failed)} gate{plural} failed\n{_lines(failed)}", gates=[it.to_dict() for it in failed])
+    if open_:
+        return Inconclusive(
+            f"a verdict was demanded and there is none\n{_lines(open_)}",
+            hint="freeze a longer range, or decide without",
+            gates=[it.to_dict() for it in open_],
+        )
+    return None
+
+
+def _lines(results: Sequence[GateResult]) -> str:
+    return "\n".join(f"  {GATE_SIGNS[it.status]} {it.version}: {it.gate}: {it.found}" for it in results)
+
+
+def _check(comparison: Comparison, gate: GateConfig) -> Iterator[GateResult]:
+    if gate.against is not None and gate.against != comparison.baseline:
+        raise UsageError(
+            f"the gate on {gate.metric} is against {gate.against}, and this comparison against {comparison.baseline}",
+            hint=f"compare with --baseline {gate.against}",
+        )
+    challengers = [version for version in comparison.versions if version != comparison.baseline]
+    if gate.version is not None and gate.version not in comparison.versions:
+        raise UsageError(
+            f"the gate on {gate.metric} is about {gate.version}, which is not in this comparison",
+            hint=f"it holds {', '.join(comparison.versions)}",
+        )
+    for version in challengers if gate.version is None else [gate.version]:
+        value, delta = _figures(comparison, version, gate.metric)
+        room = _room(gate, value, delta)
+        status, found = _judge(gate, room, delta)
+        yield GateResult(version, gate.metric, room.text, status, found)
+
+
+def _figures(comparison: Comparison, version: str, metric: str) -> tuple[MetricResult, DeltaResult | None]:
+    try:
+        return comparison.metric(version, metric), comparison.delta(version, metric)
+    except KeyError as exc:
+        known = list(dict.fromkeys(found.metric for found in comparison.metrics))
+        raise UsageError(
+            f"{metric} of {version} was not computed",
+            hint=f"computed were {', '.join(known)}" if known else "without labels there are no metrics",
+        ) from exc
+
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """How far inside its limit a figure is, at the bounds of its interval: at 0 and more it is inside.
+
+    Attributes:
+        text: the gate in words.
+        low, high: the worse and the better bound; None when the data gives none.
+        shown: the figure that was judged, with its interval; why there is none.
+    """
+
+    text: str
+    low: float | None
+    high: float | None
+    shown: str
+
+
+def _room(gate: GateConfig, value: MetricResult, delta: DeltaResult | None) -> _Room:
+    name = wording.metric_name(gate.metric)
+    if gate.at_least is not None or gate.at_most is not None:
+        low, high = (None, None) if value.interval is None else (value.interval.low, value.interval.high)
+        shown = value.undefined if value.undefined is not None else "it has no interval"
+        if value.value is not None and value.interval is not None:
+            bounds = f"{wording.number(value.interval.low)} to {wording.number(value.interval.high)}"
+            shown = f"{wording.number(value.value)} ({bounds})"
+        if gate.at_least is not None:
+            return _Room(
+                f"{name} at least {_limit(gate.at_least)}", _less(low, gate.at_least), _less(high, gate.at_least), shown
+            )
+        return _Room(
+            f"{name} at most {_limit(gate.at_most or 0.0)}", _less(gate.at_most, high), _less(gate.at_most, low), shown
+        )
+    base = "the baseline" if delta is None else delta.baseline
+    low, high, shown = _gain(delta, higher_is_better=value.higher_is_better)
+    if gate.better_by is not None:
+        more = f" by {_limit(gate.better_by)} or more" if gate.better_by else ""
+        return _Room(f"{name} better than {base}{more}", _less(low, gate.better_by), _less(high, gate.better_by), shown)
+    if gate.no_worse_than is not None:
+        text = f"{name} worse than {base} by {_limit(gate.no_worse_than)} at most"
+        return _Room(text, _less(low, -gate.no_worse_than), _less(high, -gate.no_worse_than), shown)
+    return _Room(f"{name} has a verdict", None, None, shown)
+
+
+def _gain(delta: DeltaResult | None, *, higher_is_better: bool) -> tuple[float | None, float | None, str]:
+    """How much better it is, at the bounds of its interval, and the difference in words."""
+    if delta is None:
+        return None, None, "it is the baseline"
+    if delta.delta is None:
+        return None, None, delta.reason if delta.reason is not None else "it is not defined"
+    if delta.interval is None:
+        if delta.verdict == "equivalent":  # equal figures need no interval
+            return 0.0, 0.0, wording.signed(delta.delta)
+        return None, None, delta.reason if delta.reason is not None else "it has no interval"
+    if delta.p_value is None and delta.verdict == "inconclusive":
+        # Too few blocks: the interval is shown, and decides nothing.
+        return None, None, delta.reason if delta.reason is not None else "too few blocks"
+    low, high = delta.interval.low, delta.interval.high
+    shown = f"{wording.signed(delta.delta)} ({wording.interval(delta.interval)})"
+    return (low, high, shown) if higher_is_better else (-high, -low, shown)
+
+
+def _judge(gate: GateConfig, room: _Room, delta: DeltaResult | None) -> tuple[GateStatus, str]:
+    nothing: GateStatus = "inconclusive" if gate.require == "verdict" else "failed"
+    if gate.limit is None:
+        decided = delta is not None and delta.verdict != "inconclusive"
+        return ("passed", delta.verdict) if delta is not None and decided else ("inconclusive", room.shown)
+    if room.low is None or room.high is None:
+        return nothing, f"not shown: {room.shown}"
+    strict = gate.better_by == 0.0  # better by nothing is not better
+    if room.low > 0 or (room.low == 0 and not strict):
+        return "passed", room.shown
+    if room.high < 0 or (room.high == 0 and strict):
+        return "failed", room.shown
+    return nothing, f"not shown: {room.shown}"
+
+
+def _less(value: float | None, limit: float | None) -> float | None:
+    return None if value is None or limit is None else value - limit
+
+
+def _limit(value: float) -> str:
+    """A limit as it was written."""
+    return f"{value:g}"
+
+
+def _parse(comparison: Comparison, condition: str) -> tuple[str | None, str, float | None]:
+    """A condition's metric, word and limit."""
+    metric, colon, rest = condition.strip().rpartition(":")
+    word, more, number = (part.strip() for part in rest.partition(">"))
+    how = "write worse, not-better or inconclusive, one of them for a metric (log_loss:worse), or log_loss:worse>0.005"
+    if word not in _CONDITIONS or (more and (word != "worse" or not colon)):
+        raise UsageError(f"--fail-if {condition!r} is no condition", hint=how)
+    known = {found.metric for found in comparison.metrics}
+    if colon and metric not in known:
+        raise UsageError(f"--fail-if {condition!r}: {metric!r} was not computed", hint=f"computed: {_sorted(known)}")
+    if not more:
+        return (metric if colon else None), word, None
+    try:
+        limit = float(number)
+    except ValueError as exc:
+        raise UsageError(f"--fail-if {condition!r}: {number!r} is no number", hint=how) from exc
+    if not 0 <= limit < float("inf"):
+        raise UsageError(f"--fail-if {condition!r}: the limit is a difference of 0 or more")
+    return metric, word, limit
+
+
+def _sorted(names: set[str]) -> str:
+    return ", ".join(sorted(names)) if names else "nothing; without labels there are no metrics"
+
+
+def _verdicts_that(comparison: Comparison, metric: str | None, word: str) -> Iterator[GateResult]:
+    for delta in comparison.deltas:
+        if metric is not None and delta.metric != metric:
+            continue
+        name = wording.metric_name(delta.metric)
+        if word == "inconclusive" and delta.verdict == "inconclusive":
+            why = delta.reason if delta.reason is not None else "no verdict"
+            yield GateResult(delta.version, delta.metric, f"{name} has a verdict", "inconclusive", why)
+        elif (word == "worse" and delta.verdict == "worse") or (word == "not-better" and delta.verdict != "better"):
+            than = "not worse than" if word == "worse" else "better than"
+            shown = "" if delta.delta is None else f" ({wording.signed(delta.delta)})"
+            yield GateResult(
+                delta.version, delta.metric, f"{name} {than} {delta.baseline}", "failed", f"{delta.verdict}{shown}"
+            )

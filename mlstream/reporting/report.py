@@ -1,0 +1,70 @@
+"""A comparison as one HTML page that needs nothing else: no network, no script, no other file. Writes no file.
+
+The page is light or dark as the reader's system is, and prints. What is on it comes from `report_parts`, how it looks
+from `templates/`; every text of a user's is escaped by the templates.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+from mlstream.comparison.result import Comparison
+from mlstream.reporting import gates, note, report_parts, wording
+from mlstream.reporting.facts import RunFacts
+
+
+def write_report(comparison: Comparison, run: RunFacts) -> str:
+    """The page of a comparison, as HTML.
+
+    Args:
+        comparison: what was found.
+        run: where it comes from.
+    """
+    return _render("report.html", comparison, run)
+
+
+def write_fragment(comparison: Comparison) -> str:
+    """The verdicts of a comparison as HTML for a notebook, whose text has the colour of what is around it."""
+    return _render(
+        "fragment.html", comparison, RunFacts(comparison.run_id, comparison.experiment, comparison.snapshot_id)
+    )
+
+
+def _render(name: str, comparison: Comparison, run: RunFacts) -> str:
+    return (
+        _environment()
+        .get_template(name)
+        .render(
+            comparison=comparison,
+            run=run,
+            title=wording.title(comparison),
+            verdicts=report_parts.verdicts(comparison),
+            groups=report_parts.metric_groups(comparison),
+            facts=report_parts.facts(comparison, run),
+            notes=report_parts.notes(comparison),
+            made_of=report_parts.made_of(comparison, run),
+            versions=report_parts.version_cards(comparison, run),
+            commands=note.commands(comparison, run),
+            gates=gates.check_gates(comparison, gates.gates_of(run.config)),
+            gate_signs=gates.GATE_SIGNS,
+            colours=report_parts.colour_classes(comparison),
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=FunctionLoader(_source),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _source(name: str) -> str:
+    return (files("mlstream.reporting") / "templates" / name).read_text(encoding="utf-8")

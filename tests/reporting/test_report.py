@@ -1,0 +1,186 @@
+"""The page of a comparison: one file that needs nothing else, readable by everybody, with every figure on it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from mlstream.comparison.result import Comparison, Coverage, DeltaResult, MetricResult
+from mlstream.reporting import wording
+from mlstream.reporting.facts import RunFacts
+from mlstream.reporting.report import write_fragment, write_report
+from mlstream.reporting.report_parts import colour_classes
+from tests.reporting.examples import VERSIONS, example_comparison, example_run
+
+VOID = {"meta", "link", "br", "img", "hr", "input"}
+
+
+@dataclass
+class Page(HTMLParser):
+    """What a reader without mlstream finds on a page: elements with attributes, text; fails when tags do not match."""
+
+    text: str = ""
+    elements: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
+    _open: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag, tag
+
+    def handle_data(self, data: str) -> None:
+        if self._open and self._open[-1] not in ("style", "script"):
+            self.text += data
+
+    @property
+    def words(self) -> str:
+        return " ".join(self.text.split())
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attrs for name, attrs in self.elements if name == tag]
+
+
+def read(html: str) -> Page:
+    page = Page()
+    page.feed(html)
+    page.close()
+    assert not page._open
+    return page
+
+
+def report(comparison: Comparison | None = None, run: RunFacts | None = None) -> Page:
+    found = example_comparison() if comparison is None else comparison
+    return read(write_report(found, example_run() if run is None else run))
+
+
+def test_the_page_needs_no_network_and_runs_nothing() -> None:
+    html = write_report(example_comparison(), example_run())
+    page = read(html)
+    assert not page.all("script")
+    assert not page.all("img")
+    assert {link["href"] for link in page.all("link")} == {"data:,"}
+    assert not re.search(r"https?://|url\(|@import", html)
+    assert not any(name.startswith("on") for _, attrs in page.elements for name in attrs)
+
+
+def test_the_page_is_small() -> None:
+    assert len(write_report(example_comparison(), example_run())) < 100_000
+
+
+def test_every_figure_is_on_the_page_as_text() -> None:
+    comparison = example_comparison()
+    words = report().words
+    for found in comparison.metrics:
+        assert found.value is not None
+        assert wording.number(found.value) in words
+    for delta in comparison.deltas:
+        assert delta.interval is not None
+        assert wording.interval(delta.interval) in words
+    assert words.count("▲ better") == sum(delta.verdict == "better" for delta in comparison.deltas)
+    for text in ("82,732", "81,196", "184", "flights-q4", comparison.id, comparison.snapshot_id, comparison.run_id):
+        assert text in words
+
+
+def test_the_best_version_comes_first() -> None:
+    words = report().words
+    assert words.index("v3 is better than v1 on all 6 metrics") < words.index("v2 is better than v1 on 3 of 6")
+
+
+def test_every_drawing_is_described_or_hidden_from_readers_that_cannot_see_it() -> None:
+    drawings = report().all("svg")
+    assert len(drawings) == 6 * 3  # two intervals and their axis a metric
+    for drawing in drawings:
+        assert drawing.get("aria-hidden") == "true" or (drawing["role"] == "img" and drawing["aria-label"])
+    labels = [str(drawing.get("aria-label")) for drawing in drawings]
+    assert "v3 less v1: +0.0229, 95 % interval +0.0198 to +0.0260: better" in labels
+
+
+def test_sections_are_named_by_their_headings() -> None:
+    page = report()
+    ids = {attrs["id"] for _, attrs in page.elements if "id" in attrs}
+    named = [attrs["aria-labelledby"] for attrs in page.all("section") if "aria-labelledby" in attrs]
+    assert named
+    assert set(named) <= ids
+    assert page.elements[0] == ("html", {"lang": "en"})
+    assert len(page.all("h1")) == 1
+
+
+def test_text_of_users_is_shown_and_not_obeyed() -> None:
+    nasty = "<script>alert(1)</script>\"' & {{ 7*7 }}"
+    page = report(example_comparison(question=nasty, snapshot_name=nasty), example_run(snapshot_name=nasty))
+    assert not page.all("script")
+    assert nasty in page.text
+
+
+def test_what_is_not_defined_says_so() -> None:
+    metrics = tuple(MetricResult(version, "roc_auc", None, None, True, undefined="one class") for version in VERSIONS)
+    deltas = tuple(
+        DeltaResult(version, "v1", "roc_auc", None, None, None, None, None, "inconclusive", "one class")
+        for version in VERSIONS[1:]
+    )
+    words = report(example_comparison(metrics=metrics, deltas=deltas)).words
+    assert words.count("not defined") >= 3
+    assert "Inconclusive: v2 on ROC AUC and v3 on ROC AUC (one class)." in words
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"labels": None, "metrics": (), "deltas": (), "blocks": None},
+        {"versions": ("v1",), "metrics": (), "deltas": (), "agreement": {}},
+        {"coverage": (), "labels": None, "blocks": None, "question": "", "agreement": {}},
+    ],
+)
+def test_a_comparison_that_lacks_parts_still_makes_a_page(changes: dict[str, object]) -> None:
+    comparison = example_comparison(**changes)
+    bare = RunFacts(comparison.run_id, comparison.experiment, comparison.snapshot_id)
+    assert comparison.id in report(comparison, bare).words
+    read(write_fragment(comparison))
+
+
+def test_records_that_were_left_out_are_a_warning() -> None:
+    coverage = (Coverage("v1", 10, 10, 0, 0, 0), Coverage("v2", 10, 7, 2, 1, 0), Coverage("v3", 10, 10, 0, 0, 0))
+    page = report(example_comparison(coverage=coverage, paired=7))
+    assert "of 10, those that every version answered once; v2: 1 missing, 2 errors of 10 records" in page.words
+    assert any(attrs.get("class") == "warning" for attrs in page.all("div"))
+
+
+def test_gates_of_the_experiment_are_judged_on_the_page() -> None:
+    gates = [{"metric": "log_loss", "better_by": 0}, {"metric": "brier_score", "better_by": 0, "require": "verdict"}]
+    words = report(run=example_run(config={"gates": gates})).words
+    assert "✓ passed v3 Log loss better than v1 −0.0660 (−0.0728 to −0.0592)" in words
+    assert "? inconclusive v2 Brier score better than v1 not shown: −0.0009 (−0.0026 to +0.0008)" in words
+
+
+def test_each_version_has_its_colour_and_more_than_six_go_round() -> None:
+    names = tuple(f"m{number}" for number in range(9))
+    found = colour_classes(example_comparison(versions=names, baseline="m0"))
+    assert [found[name] for name in names] == ["v0", "v1", "v2", "v3", "v4", "v5", "v6", "v1", "v2"]
+
+
+def test_the_fragment_styles_nothing_but_itself() -> None:
+    html = write_fragment(example_comparison())
+    style = html.partition("<style>")[2].partition("</style>")[0]
+    selectors = [line.partition("{")[0].strip() for line in style.split("}") if "{" in line]
+    assert selectors
+    assert all(selector.startswith(".mlstream-comparison") for selector in selectors)
+
+
+def test_templates_are_part_of_the_package() -> None:
+    import mlstream.reporting
+
+    folder = Path(str(mlstream.reporting.__file__)).parent / "templates"
+    assert {path.name for path in folder.iterdir()} >= {"report.html", "report.css", "fragment.html", "parts.html"}

@@ -105,7 +105,16 @@ def _as_objects(repository: Repository, paths: Iterable[str], where: str) -> dic
 def _ignored(repository: Repository, paths: Sequence[str], where: str) -> list[str]:
     if not paths:
         return []
-    return run_git(["check-ignore", "-z", "--stdin"], folder=repository.top, where=where, given=paths).parts
+    done = run_git(
+        ["check-ignore", "-z", "--stdin"],
+        folder=repository.top,
+        where=where,
+        variables={"GIT_LITERAL_PATHSPECS": "0"},  # it knows none; `./` keeps a name from being more than that
+        given=[f"./{path}" for path in paths],
+    )
+    if done.code > 1:  # 1: none is ignored
+        raise _cannot_tell(done.said, where)
+    return [path.removeprefix("./") for path in done.parts]
 
 
 def _portions(paths: Sequence[str]) -> Iterable[Sequence[str]]:

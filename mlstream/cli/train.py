@@ -25,9 +25,11 @@ def train(session: Session, config: str, snapshot: str, versions: tuple[str, ...
     from mlstream.runs.training import check_trained
     from mlstream.runs.training import train as train_versions
 
+    said = {"building": "building its environment", "started": "training", "done": "done", "failed": "failed"}
+
     def say(version: str, state: str) -> None:
-        if state in ("started", "done", "failed"):
-            click.echo(f"{version}: {'training' if state == 'started' else state}", err=True)
+        if state in said:
+            click.echo(f"{version}: {said[state]}", err=True)
 
     found = load_config(config)
     trained = train_versions(

@@ -52,7 +52,7 @@ PASSED_PREFIXES = (
     "HIP_",
 )
 # Where our own interpreter finds packages. Another one must not see them.
-_OUR_PATH = frozenset({"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"})
+OUR_PATH = frozenset({"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"})
 
 
 def clean_environment(variables: Mapping[str, str], *, same_python: bool) -> dict[str, str]:
@@ -62,5 +62,5 @@ def clean_environment(variables: Mapping[str, str], *, same_python: bool) -> dic
         variables: the worker's.
         same_python: whether the model runs in the worker's interpreter.
     """
-    passed = PASSED | _OUR_PATH if same_python else PASSED
+    passed = PASSED | OUR_PATH if same_python else PASSED
     return {name: value for name, value in variables.items() if name in passed or name.startswith(PASSED_PREFIXES)}

@@ -23,7 +23,7 @@ from mlstream.host.environment import clean_environment
 from mlstream.host.messages import enlarge
 from mlstream.host.watching import peak_bytes
 
-_BOOTSTRAP = Path(mlstream.__file__).resolve().parent / "host" / "bootstrap.py"
+BOOTSTRAP = Path(mlstream.__file__).resolve().parent / "host" / "bootstrap.py"
 _POLL_S = 0.01
 
 
@@ -136,7 +136,7 @@ class ModelProcess:
         try:
             self._process = subprocess.Popen(
                 # -P: the project's folders come to the path when the version is loaded
-                [interpreter, "-P", "-X", "faulthandler", str(_BOOTSTRAP), *map(str, passed)],
+                [interpreter, "-P", "-X", "faulthandler", str(BOOTSTRAP), *map(str, passed)],
                 stdin=subprocess.DEVNULL,
                 stdout=None if log is None else self._log,
                 stderr=None if log is None else self._log,

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
+from mlstream.host.environment import OUR_PATH
 from mlstream.host.log import LOG_MARK, tail_of
 from mlstream.runs.machine import limited_environment
 from mlstream.runs.spec import Report, Task
@@ -104,14 +105,13 @@ def _start(spec: Task, log: Path, heard: queue.Queue[tuple[Name, Report | None]]
     try:
         with log.open("ab") as file:  # the workers of a version share it, and a resumed run goes on in it
             process = subprocess.Popen(
-                # -P: the project's folder comes to the path when the version is loaded, not before mlstream itself
-                [sys.executable, "-P", "-X", "faulthandler", "-m", spec.module],
+                spec.command,
                 stdin=subprocess.PIPE,
                 stdout=file,
                 stderr=file,
                 pass_fds=[writing],
                 cwd=spec.root,
-                env=limited_environment(spec.threads, spec.seed),
+                env=_variables(spec),
                 # A group of its own: an interrupt in the terminal reaches the parent, which ends its workers in order.
                 start_new_session=True,
             )
@@ -130,6 +130,14 @@ def _start(spec: Task, log: Path, heard: queue.Queue[tuple[Name, Report | None]]
             process.stdin.write(replace(spec, reports=writing).to_line())
             process.stdin.flush()
     return worker
+
+
+def _variables(spec: Task) -> dict[str, str]:
+    """The environment of a process; where another Python finds packages is its own matter."""
+    found = limited_environment(spec.threads, spec.seed)
+    if spec.command[0] == sys.executable:
+        return found
+    return {name: value for name, value in found.items() if name not in OUR_PATH}
 
 
 def _may_restart(worker: _Worker) -> bool:

@@ -8,9 +8,18 @@ The worker writes one JSON object a line to a pipe of its own: `rows` so far, at
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Literal, Self
+
+from mlstream.host.process import BOOTSTRAP
+
+
+def command_of(module: str) -> list[str]:
+    """What runs a module in this interpreter, of which nothing but its packages comes to the path."""
+    # The project's folder comes when the version is loaded, not before mlstream itself.
+    return [sys.executable, "-P", "-X", "faulthandler", "-m", module]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +52,11 @@ class Task:
     threads: int
     worker: int = 0
     reports: int = -1
+
+    @property
+    def command(self) -> list[str]:
+        """What starts its process."""
+        return command_of(self.module)
 
     @property
     def name(self) -> tuple[str, int]:
@@ -92,10 +106,21 @@ class TrainTask(Task):
 
     Attributes:
         target: the file to write.
+        python: the interpreter of the version's own environment; None takes this process's.
+        environment: what is in it, for the note of what made the file.
     """
 
     module = "mlstream.runs.trainer"
     target: str
+    python: str | None = None
+    environment: dict[str, Any] | None = None
+
+    @property
+    def command(self) -> list[str]:
+        """What starts its process: in an environment of its own, mlstream comes by the place of its files."""
+        if self.python is None:
+            return command_of(self.module)
+        return [self.python, "-P", "-X", "faulthandler", str(BOOTSTRAP), "-m", self.module]
 
 
 @dataclass(frozen=True, slots=True)

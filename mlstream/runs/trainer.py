@@ -10,6 +10,7 @@ import json
 import platform
 import time
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,8 @@ def train(task: TrainTask, reports: Reports) -> Report:
     trust = config.versions[task.version].trust
     data = as_bytes(trained, target.name, trust=trust, where=f"version {task.version}")
     note = _note(config, snapshot, text, sources.digest, trained, data, seconds)
+    if task.environment is not None:
+        note["environment"] = task.environment
     target.parent.mkdir(parents=True, exist_ok=True)
     # The note first: with the old file it is a wrong note for a moment, with a new file and no note nobody knows
     # what made it.
@@ -124,9 +127,17 @@ def _note(
         "digest": hashlib.sha256(data).hexdigest(),
         "size_bytes": len(data),
         "python": platform.python_version(),
-        "scikit_learn": installed_version("scikit-learn"),
+        "scikit_learn": _release("scikit-learn"),
         "mlstream": __version__,
     }
+
+
+def _release(name: str) -> str | None:
+    """Of an installed package; None when it is not there, as in an environment that trains tables only."""
+    try:
+        return installed_version(name)
+    except PackageNotFoundError:
+        return None
 
 
 if __name__ == "__main__":

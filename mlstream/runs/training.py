@@ -23,8 +23,9 @@ from mlstream.runs.spec import Report, TrainTask
 from mlstream.snapshots.snapshot import Snapshot, open_snapshot
 from mlstream.versions.reference import FileReference, parse_code, parse_model
 from mlstream.versions.sources import find_sources
+from mlstream.versions.surroundings import Surroundings, training_of
 
-Listener = Callable[[str, Literal["started", "running", "done", "failed"]], None]
+Listener = Callable[[str, Literal["building", "started", "running", "done", "failed"]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ def train(
         snapshot: what to train on, or its name or id.
         versions: which versions; all that have a `train:` when None.
         home: where snapshots are kept; found as `find_home` says when None.
-        progress: called in this thread when a training starts and ends.
+        progress: called in this thread when a training starts and ends, and before its environment is built.
 
     Returns:
         One entry a training; see `check_trained`.
@@ -78,6 +79,7 @@ def train(
     source = snapshot if isinstance(snapshot, Snapshot) else open_snapshot(snapshot, home=home)
     source.stream(config.input.topic)
     targets = {name: target_of(config, name) for name in _trainable(config, versions)}
+    surroundings = {name: _surroundings(config, name, target, progress) for name, target in targets.items()}
     folder = home.path / "training" / config.experiment
     folder.mkdir(parents=True, exist_ok=True)
     logs = {name: folder / f"{name}.log" for name in targets}
@@ -92,6 +94,7 @@ def train(
             seed=config.seed,
             threads=threads_for(len(targets)),
             target=str(target),
+            **_in_environment(surroundings[name]),
         )
         for name, target in targets.items()
     ]
@@ -145,6 +148,26 @@ def target_of(config: ExperimentConfig, name: str) -> Path:
             hint="name one file under `files:`, which the code reads",
         )
     return config.root / own.files[0]
+
+
+def _surroundings(
+    config: ExperimentConfig, name: str, target: Path, progress: Listener | None
+) -> Surroundings | None:
+    """The version's own environment, with what training takes."""
+
+    def tell(_: str) -> None:
+        if progress is not None:
+            progress(name, "building")
+
+    named = config.versions[name].environment
+    return training_of(named, target, root=config.root, where=f"versions.{name}", on_building=tell)
+
+
+def _in_environment(found: Surroundings | None) -> dict[str, Any]:
+    """What a task says of the environment of its process."""
+    if found is None:
+        return {}
+    return {"python": str(found.python), "environment": {"digest": found.digest, **found.described}}
 
 
 def _trainable(config: ExperimentConfig, names: Sequence[str] | None) -> list[str]:

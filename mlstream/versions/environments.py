@@ -39,6 +39,24 @@ HOST_NEEDS = ("numpy>=1.24", "polars>=1.36.1")
 # And to read a fitted scikit-learn estimator, and to ask it with named columns. Its own release is the lock's.
 ESTIMATOR_NEEDS = (*HOST_NEEDS, "joblib>=1.3", "pandas>=2.1", "pyarrow>=14", "skops>=0.11")
 
+# And what reading a snapshot takes, in a process that trains.
+TRAINING_NEEDS = (
+    *HOST_NEEDS,
+    "crc32c>=2.7",
+    "cramjam>=2.9",
+    "fastavro>=1.10",
+    "filelock>=3.16",
+    "fsspec>=2025.3",
+    "numba>=0.61",
+    "pandas>=2.1",
+    "platformdirs>=4.0",
+    "psutil>=6.0",
+    "pyarrow>=18.0",
+    "pydantic>=2.9",
+    "pyyaml>=6.0",
+    "rfc8785>=0.1.4",
+)
+
 Listener = Callable[[str], None]
 
 

@@ -11,14 +11,13 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from mlstream.errors import VersionLoadError, redacted
-from mlstream.versions.digests import digest_value
+from mlstream.versions.digests import digest_value, installed
 from mlstream.versions.files import write_atomically
 from mlstream.versions.interpreters import Interpreter
 from mlstream.versions.requirements import Requirements
@@ -26,8 +25,6 @@ from mlstream.versions.uv import run_uv
 
 _FORMAT = 1
 _PLAIN = ("--quiet", "--no-header", "--no-annotate")
-# What the model's process may need: where the environment leaves the release open, the one that we ourselves have.
-_PREFERRED = ("joblib", "mlflow", "numpy", "pandas", "polars", "pyarrow", "scikit-learn", "scipy", "skops")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +133,8 @@ def _complete(
     """All that is to be installed: what is locked, what is needed, and what these need."""
     file, out = work / "needed.txt", work / "whole.txt"
     file.write_text("\n".join([*requirements.options, *locked, *needs]) + "\n", encoding="utf-8")
-    # uv keeps to the releases of the file that it writes to, where they will do.
-    out.write_text("".join(f"{name}=={found}\n" for name in _PREFERRED if (found := _own(name))), encoding="utf-8")
+    # uv keeps to the releases in the file that it writes to, where they will do: what is open is as it is here.
+    out.write_text("".join(f"{name}=={found}\n" for name, found in installed().items()), encoding="utf-8")
     run_uv(
         ["pip", "compile", *_PLAIN, "--python", str(interpreter.path), str(file), "--output-file", str(out)],
         folder=requirements.folder,
@@ -185,9 +182,3 @@ def _bare(line: str) -> str:
     """A pinned line without the digests of its files."""
     return line.partition(" --hash")[0].strip()
 
-
-def _own(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlstream.errors import VersionLoadError
 from mlstream.versions.digests import digest_environment, environment
-from mlstream.versions.environments import ESTIMATOR_NEEDS, HOST_NEEDS, Listener, build, pin_environment
-from mlstream.versions.reference import FileReference
+from mlstream.versions.environments import (
+    ESTIMATOR_NEEDS,
+    HOST_NEEDS,
+    TRAINING_NEEDS,
+    Listener,
+    build,
+    pin_environment,
+)
+from mlstream.versions.reference import ESTIMATOR_SUFFIXES, FileReference
 
 if TYPE_CHECKING:
     from mlstream.versions.reference import CodeReference
@@ -58,9 +65,36 @@ def surroundings_of(
     if named is None or named == CURRENT:
         around = environment()
         return Surroundings(digest_environment(around), around)
-    where = f"{where}.environment"
     fitted = isinstance(reference, FileReference)
-    pinned = pin_environment(named, root=root, where=where, needs=ESTIMATOR_NEEDS if fitted else HOST_NEEDS)
+    needs = ESTIMATOR_NEEDS if fitted else HOST_NEEDS
+    return _own(named, needs, fitted=fitted, root=root, where=where, on_building=on_building)
+
+
+def training_of(
+    named: str | None, target: Path, *, root: Path, where: str, on_building: Listener | None = None
+) -> Surroundings | None:
+    """The environment that a version is trained in: what its own locks, and what reading a snapshot takes.
+
+    None when it has none of its own. The arguments are those of `surroundings_of`, but for:
+
+    Args:
+        target: the file that the training makes.
+
+    Raises:
+        VersionLoadError: the environment cannot be had, or lacks what writing the file takes.
+    """
+    if named is None or named == CURRENT:
+        return None
+    fitted = target.name.endswith(ESTIMATOR_SUFFIXES)
+    needs = (*ESTIMATOR_NEEDS, *TRAINING_NEEDS) if fitted else TRAINING_NEEDS
+    return _own(named, needs, fitted=fitted, root=root, where=where, on_building=on_building)
+
+
+def _own(
+    named: str, needs: Sequence[str], *, fitted: bool, root: Path, where: str, on_building: Listener | None
+) -> Surroundings:
+    where = f"{where}.environment"
+    pinned = pin_environment(named, root=root, where=where, needs=tuple(dict.fromkeys(needs)))
     if fitted and not pinned.pins.holds("scikit-learn"):
         raise VersionLoadError(
             f"{where}: {pinned.requirements.name} has no scikit-learn, and the model is an estimator in a file",

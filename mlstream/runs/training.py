@@ -150,9 +150,7 @@ def target_of(config: ExperimentConfig, name: str) -> Path:
     return config.root / own.files[0]
 
 
-def _surroundings(
-    config: ExperimentConfig, name: str, target: Path, progress: Listener | None
-) -> Surroundings | None:
+def _surroundings(config: ExperimentConfig, name: str, target: Path, progress: Listener | None) -> Surroundings | None:
     """The version's own environment, with what training takes."""
 
     def tell(_: str) -> None:

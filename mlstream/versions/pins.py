@@ -181,4 +181,3 @@ def _is_local(line: str, name: str, where: str) -> VersionLoadError:
 def _bare(line: str) -> str:
     """A pinned line without the digests of its files."""
     return line.partition(" --hash")[0].strip()
-

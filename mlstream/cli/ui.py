@@ -26,8 +26,9 @@ def ui(session: Session, port: int | None, host: str, open_browser: bool) -> Non
     Runs until Ctrl-C, and prints the address of the newest comparison. Where MLFLOW_TRACKING_URI names a server, that
     server has the UI: its address is printed and nothing is started.
     """
+    from mlstream.registry.place import shown_uri, tracking_uri
     from mlstream.reporting.server import is_server, serving
-    from mlstream.reporting.tracking import newest, shown_uri, tracking_uri
+    from mlstream.reporting.tracking import newest
 
     uri = tracking_uri(session.at)
     if is_server(uri):

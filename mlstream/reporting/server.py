@@ -22,7 +22,7 @@ import psutil
 
 from mlstream.errors import TrackingError
 from mlstream.home import Home
-from mlstream.reporting.tracking import server_environment, shown_uri, tracking_uri
+from mlstream.registry.place import server_environment, shown_uri, tracking_uri
 
 DEFAULT_PORT = 5000
 _START_S = 180.0  # importing MLflow takes seconds, on a busy machine many; a server that ends is noticed at once

@@ -32,6 +32,8 @@ from requests.exceptions import RequestException
 
 from mlstream.comparison.result import Comparison
 from mlstream.errors import TrackingError
+from mlstream.registry.client import is_local, opened
+from mlstream.registry.place import shown_uri
 from mlstream.reporting import wording
 from mlstream.reporting.dataset import SOURCE_TYPE, snapshot_dataset
 from mlstream.reporting.facts import RunFacts
@@ -48,8 +50,7 @@ from mlstream.reporting.items import (
     comparison_items,
     version_items,
 )
-from mlstream.reporting.tracking import Tracked, run_page, runs_page, shown_uri
-from mlstream.reporting.tracking_client import is_local, opened
+from mlstream.reporting.tracking import Tracked, run_page, runs_page
 from mlstream.reporting.tracking_source import SnapshotSource
 
 _BATCH_METRICS = 1000 - 200  # MLflow takes 1,000 entities a request, of which 100 parameters and 100 tags

@@ -17,7 +17,8 @@ import pytest
 
 from mlstream.errors import TrackingError
 from mlstream.home import Home
-from mlstream.reporting.tracking import newest, shown_uri, track, tracking_uri
+from mlstream.registry.place import shown_uri, tracking_uri
+from mlstream.reporting.tracking import newest, track
 from tests.reporting.examples import digest, example_comparison, example_run
 from tests.reporting.stores import TRACK, active_runs, in_a_process, rows
 

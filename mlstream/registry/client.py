@@ -23,7 +23,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from mlstream.errors import TrackingError
-from mlstream.reporting.tracking import shown_uri
+from mlstream.registry.place import shown_uri
 
 _LOCK_WAIT_S = 60.0
 _CONNECT_S = 5.0

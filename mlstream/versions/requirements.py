@@ -49,11 +49,12 @@ class Requirements:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """Those lines of a requirements file that name indexes, and not packages."""
+        """Those lines of a requirements file that name indexes and folders, as absolute paths, and not packages."""
         if self.kind != "lines":
             return ()
         options = (line for line in self.lines if line.startswith("-"))
-        return tuple(line for line in options if _NESTED.match(line) is None and not _is_editable(line))
+        chosen = (line for line in options if _NESTED.match(line) is None and not _is_editable(line))
+        return tuple(self._absolute(line) for line in chosen)
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -64,6 +65,11 @@ class Requirements:
     def has_hashes(self) -> bool:
         """Whether it is the output of a locking tool: its packages with the digests of their files."""
         return self.kind == "lines" and any("--hash" in line for line in self.packages)
+
+    def _absolute(self, option: str) -> str:
+        name, _, value = option.replace("=", " ", 1).partition(" ")
+        path = self.folder / value.strip()
+        return f"{name} {path.resolve()}" if value.strip() and path.exists() else option
 
 
 def read_requirements(text: str, *, root: Path, where: str) -> Requirements:

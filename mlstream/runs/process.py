@@ -40,17 +40,19 @@ class Reports:
         except BrokenPipeError:
             return
 
-    def rows(self, rows: int, resumed: int = 0, figures: Callable[[], Figures] | None = None) -> None:
+    def rows(
+        self, rows: int, resumed: int = 0, figures: Callable[[], Figures] | None = None, *, errors: int = 0
+    ) -> None:
         """Report progress, at most so often, and less often what `figures` gives."""
         now = time.monotonic()
         if now - self._last < REPORT_EVERY_S:
             return
         self._last = now
         if figures is None or now - self._last_figures < FIGURES_EVERY_S:
-            self.send(Report("rows", rows=rows, resumed=resumed))
+            self.send(Report("rows", rows=rows, resumed=resumed, errors=errors))
         else:
             self._last_figures = now
-            self.send(Report("rows", rows=rows, resumed=resumed, figures=figures()))
+            self.send(Report("rows", rows=rows, resumed=resumed, errors=errors, figures=figures()))
 
 
 def serve(kind: type[T], work: Callable[[T, Reports], Report]) -> NoReturn:

@@ -4,10 +4,14 @@ Exactly once, whatever is killed when:
 1. open the transactional id of (run, version, topic, partition): whoever had it is fenced, what it left open aborted
 2. read how far the group has got, and check it against the last committed output
 3. batches from there, on the fixed grid of rows; several make a transaction
-4. each transaction commits predictions and progress together; it closes on the grid, so that a batch is never cut
+4. each transaction commits predictions, errors and progress together; it closes on the grid, so that a batch is never
+   cut; errors after a batch's last record, and before the next one's first, may take transactions of their own
 5. after a failed transaction: recover, and go on from 2
 
 A version that keeps state has it committed in the same transactions, to a topic beside its output (`state.py`).
+
+Records that get no prediction (they did not decode, or the version refuses them) go to a topic beside its output
+(`errors.py`) in the transaction whose positions cover them. Both topics together hold every record once, in order.
 
 Progress is the committed offset of the group `{run}.{version}`: the position in the source after the last record that
 was dealt with, and finally the end of the range. It is committed for the partition of the output topic, which has the
@@ -18,7 +22,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -28,17 +31,18 @@ import pyarrow as pa
 
 from mlstream.broker.client import Client
 from mlstream.broker.offsets import committed
-from mlstream.broker.settling import settled_bounds
-from mlstream.errors import RunError, TransactionFailed
-from mlstream.naming import RUN_DIGITS, state_topic
-from mlstream.ranges import PartitionRange
+from mlstream.errors import RunError, TransactionFailed, UnknownTopic
+from mlstream.naming import RUN_DIGITS, errors_topic, state_topic
+from mlstream.runs.errors import NO_FAULTS, ErrorRecords, Faults, source_offset_of
+from mlstream.runs.originals import Offsets
 from mlstream.runs.state import State, read_state, state_columns
-from mlstream.streams.read import read
+from mlstream.streams.last import last_record
 from mlstream.streams.transact import TransactionWriter
 
 MOST_ROWS = 65_536  # of a transaction
+MOST_ERROR_BYTES = 64 << 20  # of a transaction, where it may be cut
+_ERRORS_AT_ONCE = 8192
 LONGEST_S = 2.0  # a transaction closes at the next batch after so long, so that progress is seen and kept
-_LAST_OFFSETS = 64  # where the last record is looked for first
 _MOST_FAILURES = 20  # one after another, without a transaction that succeeds
 
 
@@ -73,6 +77,11 @@ class Lane:
         return group_of(self.run_id, self.version)
 
     @property
+    def errors_topic(self) -> str:
+        """Where the records go that get no prediction."""
+        return errors_topic(self.topic)
+
+    @property
     def state_topic(self) -> str:
         """Where the state of a version that keeps any goes."""
         return state_topic(self.topic)
@@ -96,17 +105,23 @@ class Shard:
         lane: what it works on.
         frame: the partition's decoded rows.
         pool: threads that encode.
+        errors: makes records of those that get no prediction; None when every record gets one.
 
     Raises:
         RunError: the group's progress and the committed outputs disagree.
         BrokerError: the cluster cannot be used.
     """
 
-    def __init__(self, client: Client, lane: Lane, frame: pl.DataFrame, *, pool: Executor) -> None:
+    def __init__(
+        self, client: Client, lane: Lane, frame: pl.DataFrame, *, pool: Executor, errors: ErrorRecords | None = None
+    ) -> None:
         self.lane = lane
         self._client = client
         self._frame = frame
         self._offsets = np.asarray(frame["_offset"].to_numpy(), np.int64)
+        self._errors = errors
+        self._dead: Offsets = np.empty(0, np.int64) if errors is None else errors.dead.offsets
+        self._refused: dict[int, int] = {}  # first row of a batch → how many of its records were refused
         self._failures = 0
         self._committed_before = 0
         # 1. the transactional id
@@ -114,13 +129,29 @@ class Shard:
             client, lane.transactional_id, group=lane.group, pool=pool, batch_rows=_written_at_once(lane.batch_rows)
         )
         # 2. how far it got
-        self.row = self.resumed = self._find_row()
+        self.row, self._dead_at = self._find_place()
+        self.resumed = self.dealt
         self._begin()
 
     @property
     def partition(self) -> int:
         """The number of its partition."""
         return self.lane.partition
+
+    @property
+    def dealt(self) -> int:
+        """Records that were dealt with so far, by it and those before it: predicted, refused and undecodable."""
+        return self.row + self._dead_at
+
+    @property
+    def faults(self) -> int:
+        """Of these, the ones that got no prediction; without those that were refused before it began."""
+        return self._dead_at + self.refused
+
+    @property
+    def refused(self) -> int:
+        """Of the records that it dealt with itself, those that were refused."""
+        return sum(count for row, count in self._refused.items() if row < self.row)
 
     def batch(self) -> pl.DataFrame | None:
         """The next batch of the grid; None when there is none left."""
@@ -133,12 +164,15 @@ class Shard:
         """Whether the transaction is due to close with the batch that `batch` gives."""
         row = self._next_row()
         due = row - self._closed_at >= self.lane.transaction_rows or time.monotonic() - self._opened > LONGEST_S
-        return due or row == self._frame.height
+        dead = self._dead_before(self._position(row)) - self._closed_dead
+        return due or row == self._frame.height or dead >= MOST_ROWS
 
-    def write(self, columns: pa.Table, *, state: bytes | None = None) -> None:
+    def write(self, columns: pa.Table, *, refused: Faults = NO_FAULTS, state: bytes | None = None) -> None:
         """Take the predictions of the batch that `batch` gave; closes the transaction when it is due.
 
         Args:
+            columns: of the records that are not refused.
+            refused: the others.
             state: the version's after that batch: of one that keeps state, when `closes` says so, which closes it.
 
         Raises:
@@ -146,11 +180,15 @@ class Shard:
         """
         closes = self.closes() if not self.lane.stateful else state is not None
         self._writer.write(self.lane.topic, self.partition, columns)
+        self._refused.pop(self.row, None)  # from before a failed transaction
+        if len(refused):
+            self._refused[self.row] = len(refused)
         self.row = self._next_row()
         if state is not None:
             self._keep(state)
+        self._write_errors(refused, closes=closes)
         if closes:
-            self._commit()
+            self._commit(self._position(self.row))
 
     def state(self) -> bytes | None:
         """The state that the version goes on from; None when it has seen nothing.
@@ -179,7 +217,8 @@ class Shard:
             TransactionFailed: a transaction was not committed; `recover`.
         """
         if not self._ended:
-            self._commit()
+            self._write_errors(NO_FAULTS, closes=True)
+            self._commit(self.lane.stop)
         self._writer.flush()
         self._writer.close()
 
@@ -197,7 +236,7 @@ class Shard:
         if self._failures > _MOST_FAILURES:
             raise failure
         self._writer.recover()
-        self.row = self._find_row()
+        self.row, self._dead_at = self._find_place()
         self._begin()
 
     def abandon(self) -> None:
@@ -205,16 +244,40 @@ class Shard:
         self._writer.close()
 
     def _begin(self) -> None:
-        self._closed_at = self.row
+        self._closed_at, self._closed_dead = self.row, self._dead_at
+        self._error_bytes = 0
         self._opened = time.monotonic()
         self._ended = False
 
-    def _commit(self) -> None:
-        # 4. predictions and progress together
-        self._writer.commit({(self.lane.topic, self.partition): self._position(self.row)})
-        self._closed_at = self.row
-        self._opened = time.monotonic()
-        self._ended = self.row == self._frame.height
+    def _commit(self, position: int) -> None:
+        # 4. predictions, errors and progress together
+        self._writer.commit({(self.lane.topic, self.partition): position})
+        self._begin()
+        self._ended = position == self.lane.stop
+
+    def _write_errors(self, refused: Faults, *, closes: bool) -> None:
+        """Those up to the record that is next.
+
+        Args:
+            closes: whether the transaction closes with them; where they are many, it closes before the last of them.
+        """
+        if self._errors is None:
+            return
+        last = int(self._offsets[self.row - 1]) if self.row else -1
+        self._write_stretch(self._errors, max(self._dead_at, self._dead_before(last)), refused)
+        stop = self._dead_before(self._position(self.row))
+        while self._dead_at < stop:
+            many = self._dead_at - self._closed_dead >= MOST_ROWS or self._error_bytes >= MOST_ERROR_BYTES
+            if closes and many:
+                self._commit(int(self._dead[self._dead_at]))
+            self._write_stretch(self._errors, min(stop, self._dead_at + _ERRORS_AT_ONCE), NO_FAULTS)
+
+    def _write_stretch(self, errors: ErrorRecords, stop: int, refused: Faults) -> None:
+        """The refused records, and the dead letters up to number `stop`."""
+        for columns in errors.columns((self._dead_at, stop), refused):
+            self._writer.write(self.lane.errors_topic, self.partition, columns)
+            self._error_bytes += columns.nbytes
+        self._dead_at = stop
 
     def _keep(self, data: bytes) -> None:
         state = State(self._position(self.row), data)
@@ -230,24 +293,31 @@ class Shard:
     def _row_of(self, position: int) -> int:
         return int(np.searchsorted(self._offsets, position, side="left"))
 
-    def _find_row(self) -> int:
-        """The row to go on from: where the group stands, which must be where the outputs end."""
+    def _dead_before(self, position: int) -> int:
+        return int(np.searchsorted(self._dead, position, side="left"))
+
+    def _find_place(self) -> tuple[int, int]:
+        """The row and the dead letter to go on from: where the group stands, which must be where the outputs end."""
         lane = self.lane
         position = committed(self._client, lane.group, lane.topic, [lane.partition])[lane.partition]
         last = last_source_offset(self._client, lane.topic, lane.partition)
-        written = 0 if last is None else int(np.searchsorted(self._offsets, last, side="right"))
+        if self._errors is not None:
+            of_errors = last_error_offset(self._client, lane.errors_topic, lane.partition)
+            last = max((found for found in (last, of_errors) if found is not None), default=None)
+        after = 0 if last is None else last + 1
+        written = self._row_of(after), self._dead_before(after)
         # A group's offsets expire after a week without a commit; the outputs say the same.
-        row = written if position is None else self._row_of(position)
-        whole = row % lane.batch_rows == 0 or row == self._frame.height
-        if row != written or not whole:
+        found = written if position is None else (self._row_of(position), self._dead_before(position))
+        whole = found[0] % lane.batch_rows == 0 or found[0] == self._frame.height
+        if found != written or not whole:
             raise RunError(
-                f"{lane.topic}[{lane.partition}]: its last prediction is for offset {last}, "
+                f"{lane.topic}[{lane.partition}]: its last prediction or error is for offset {last}, "
                 f"and group {lane.group} has got to {position}",
                 hint="something else wrote there; compute it anew with --force",
                 topic=lane.topic,
                 partition=lane.partition,
             )
-        return row
+        return found
 
 
 def last_source_offset(client: Client, topic: str, partition: int) -> int | None:
@@ -257,34 +327,32 @@ def last_source_offset(client: Client, topic: str, partition: int) -> int | None
         RunError: the last record is no prediction.
         BrokerUnavailable: an open transaction of somebody else hides the end.
     """
-    found = settled_bounds(client, topic, [partition])[partition]
-    for value in _values_from_the_end(client, topic, partition, found.log_start, found.last_stable):
-        try:
-            return int(json.loads(value)["source_offset"])
-        except (ValueError, KeyError, TypeError) as exc:
-            raise RunError(
-                f"{topic}[{partition}]: its last record is no prediction",
-                hint="nothing else may write to a run's topic; run again with --force",
-                topic=topic,
-                partition=partition,
-            ) from exc
-    return None
+    row = last_record(client, topic, partition)
+    if row is None:
+        return None
+    try:
+        return int(json.loads(row.column("value")[0].as_py())["source_offset"])
+    except (ValueError, KeyError, TypeError) as exc:
+        raise RunError(
+            f"{topic}[{partition}]: its last record is no prediction",
+            hint="nothing else may write to a run's topic; run again with --force",
+            topic=topic,
+            partition=partition,
+        ) from exc
 
 
-def _values_from_the_end(client: Client, topic: str, partition: int, start: int, stop: int) -> Iterator[bytes]:
-    """The value of the last record; looked for in ever longer stretches, as markers and aborted records are none."""
-    length = _LAST_OFFSETS
-    while start < stop:
-        first = max(start, stop - length)
-        last: bytes | None = None
-        for block in read(client, [PartitionRange(topic, partition, first, stop)], threads=1):
-            values = block.columns.column("value")
-            if len(values):
-                last = values[len(values) - 1].as_py()
-        if last is not None:
-            yield last
-            return
-        stop, length = first, length * 8
+def last_error_offset(client: Client, topic: str, partition: int) -> int | None:
+    """The source offset of the last committed record of an errors topic; None when there is none, or no such topic.
+
+    Raises:
+        RunError: the last record is no error of a run.
+        BrokerUnavailable: an open transaction of somebody else hides the end.
+    """
+    try:
+        row = last_record(client, topic, partition)
+    except UnknownTopic:
+        return None
+    return None if row is None else source_offset_of(row, where=f"{topic}[{partition}]")
 
 
 def transaction_rows(batch_rows: int) -> int:

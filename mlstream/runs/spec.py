@@ -213,10 +213,11 @@ class Report:
 
     Attributes:
         event: `loaded` when the model is ready, `rows` on the way, `done` or `failed` at the end.
-        rows: records scored so far, with those of a process that was cut off.
+        rows: records dealt with so far, with those of a process that was cut off: predictions and errors.
         resumed: of these, the ones of a process that was cut off.
-        errors: records that the version could not deal with, so far.
+        errors: records that got no prediction so far; those that a process before refused are not known, and left out.
         figures: of `rows`, now and then.
+        errors_topic_id: of `rows`, when the topic for the version's errors was made, or was found there.
         state_topic_id: of `loaded`: the topic for the version's state; None when it keeps none.
         measured, columns, classes: of `done`: the figures, and the pinned columns and classes of the predictions.
         error, hint: of `failed`.
@@ -227,6 +228,7 @@ class Report:
     resumed: int = 0
     errors: int = 0
     figures: Figures | None = None
+    errors_topic_id: str | None = None
     state_topic_id: str | None = None
     measured: Measured | None = None
     columns: dict[str, str] | None = None

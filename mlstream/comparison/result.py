@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Any
 
+import polars as pl
 from pydantic import TypeAdapter
 
 from mlstream.comparison.details import (
@@ -28,6 +29,8 @@ from mlstream.comparison.details import (
     SliceSearch,
     Verdict,
 )
+from mlstream.comparison.frames import to_frame
+from mlstream.display import Displayed, chart
 
 __all__ = [
     "Blocks",
@@ -137,7 +140,7 @@ class DeltaResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(Displayed):
     """Versions compared on one run, paired record by record. `id` is a digest of everything else in it.
 
     `paired` counts the records that every version answered exactly once: all figures are over these. `blocks` are those
@@ -193,6 +196,21 @@ class Comparison:
             if (found.version, found.metric) == (version, metric):
                 return found
         return None
+
+    def to_frame(self, part: str = "metrics") -> pl.DataFrame:
+        """One part as a data frame, a row for each figure.
+
+        Args:
+            part: "metrics", "slices", "disagreements", "changes", "calibration", "curves", "shifts", "drift", "costs".
+
+        Raises:
+            UsageError: there is no such part.
+        """
+        return to_frame(self, part)
+
+    def plot(self) -> Any:
+        """The chart: values and differences of every metric. A notebook shows it; None when there are no metrics."""
+        return chart(self)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: dicts, lists, strings, numbers and None only."""

@@ -62,6 +62,10 @@ class Chart:
     title: str
     text: str
 
+    def _repr_png_(self) -> bytes:
+        """As a notebook shows it."""
+        return self.png
+
 
 def colours(comparison: Comparison) -> dict[str, str]:
     """Version → its colour in every picture of the comparison: grey for the baseline."""

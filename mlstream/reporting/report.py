@@ -33,25 +33,27 @@ def write_fragment(comparison: Comparison) -> str:
     )
 
 
+def render(template: str, /, **values: object) -> str:
+    """A template with its values; texts are escaped, the drawings among them are not."""
+    return _environment().get_template(template).render(values)
+
+
 def _render(name: str, comparison: Comparison, run: RunFacts) -> str:
-    return (
-        _environment()
-        .get_template(name)
-        .render(
-            comparison=comparison,
-            run=run,
-            title=wording.title(comparison),
-            verdicts=report_parts.verdicts(comparison),
-            groups=report_parts.metric_groups(comparison),
-            facts=report_parts.facts(comparison, run),
-            notes=report_parts.notes(comparison),
-            made_of=report_parts.made_of(comparison, run),
-            versions=report_parts.version_cards(comparison, run),
-            commands=note.commands(comparison, run),
-            gates=gates.check_gates(comparison, gates.gates_of(run.config)),
-            gate_signs=gates.GATE_SIGNS,
-            colours=report_parts.colour_classes(comparison),
-        )
+    return render(
+        name,
+        comparison=comparison,
+        run=run,
+        title=wording.title(comparison),
+        verdicts=report_parts.verdicts(comparison),
+        groups=report_parts.metric_groups(comparison),
+        facts=report_parts.facts(comparison, run),
+        notes=report_parts.notes(comparison),
+        made_of=report_parts.made_of(comparison, run),
+        versions=report_parts.version_cards(comparison, run),
+        commands=note.commands(comparison, run),
+        gates=gates.check_gates(comparison, gates.gates_of(run.config)),
+        gate_signs=gates.GATE_SIGNS,
+        colours=report_parts.colour_classes(comparison),
     )
 
 

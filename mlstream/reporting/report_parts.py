@@ -5,7 +5,7 @@ Names of colours are classes of the page's stylesheet: `v0` for the baseline, `v
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -86,8 +86,13 @@ class VersionCard:
 
 def colour_classes(comparison: Comparison) -> dict[str, str]:
     """Version → the class of its colour."""
-    others = [version for version in comparison.versions if version != comparison.baseline]
-    return {comparison.baseline: "v0"} | {name: f"v{at % COLOURS + 1}" for at, name in enumerate(others)}
+    return version_colours(comparison.versions, comparison.baseline)
+
+
+def version_colours(versions: Sequence[str], baseline: str) -> dict[str, str]:
+    """Name → the class of its colour."""
+    others = [version for version in versions if version != baseline]
+    return {baseline: "v0"} | {name: f"v{at % COLOURS + 1}" for at, name in enumerate(others)}
 
 
 def verdicts(comparison: Comparison) -> tuple[VerdictCard, ...]:

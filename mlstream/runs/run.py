@@ -14,6 +14,7 @@ from typing import Any, Literal
 import polars as pl
 
 from mlstream.config import ExperimentConfig
+from mlstream.display import Displayed
 from mlstream.errors import RunError, RunIncomplete, UnknownRun, UnknownVersion
 from mlstream.home import Home, find_home
 from mlstream.runs.layout import as_predictions, decode_lists, decoder
@@ -27,7 +28,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class Run(Displayed):
     """Versions over one snapshot. Made by `run`, found again by `open_run`.
 
     Attributes:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from mlstream.display import Displayed
 from mlstream.errors import IntegrityError, UnknownFile, UnknownPartition, UnknownTable, UnknownTopic
 from mlstream.home import Home, find_home
 from mlstream.snapshots.content import FileContent, TableContent
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from mlstream.snapshots.views import View
 
 
-class Snapshot:
+class Snapshot(Displayed):
     """An immutable dataset: records of streams, files and tables. Made by `snapshot`, found again by `open_snapshot`.
 
     Attributes:

@@ -23,6 +23,7 @@ LAYERS = {
     "naming": 0,
     "home": 0,
     "config": 0,
+    "display": 0,
     "wire": 1,
     "decoding": 1,
     "registry": 1,

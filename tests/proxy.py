@@ -11,12 +11,14 @@ It speaks HTTP CONNECT, so all connections of a client go through it, those to a
         proxy.refuse(); proxy.accept()
         proxy.hold(); proxy.release()
         proxy.delay_s = 0.2       # each piece of an answer comes that much later
+        proxy.edit = function     # answers pass through it, piece by piece
 """
 
 from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from types import TracebackType
@@ -35,6 +37,7 @@ class FaultProxy:
 
     def __init__(self) -> None:
         self.delay_s = 0.0
+        self.edit: Callable[[bytes], bytes] | None = None
         self.accepted = 0
         self.answered_bytes = 0
         self._links: set[_Link] = set()
@@ -157,6 +160,8 @@ class FaultProxy:
         with suppress(OSError):
             while piece := source.recv(PIECE):
                 self._flowing.wait()
+                if answers and self.edit is not None:
+                    piece = self.edit(piece)
                 allowed = len(piece)
                 if answers:
                     if self.delay_s > 0:

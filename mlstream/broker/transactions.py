@@ -27,6 +27,15 @@ from itertools import groupby
 from typing import TypeVar
 
 from kafka import errors
+from kafka.protocol.consumer.group import OffsetFetchRequest
+from kafka.protocol.producer import (
+    AddOffsetsToTxnRequest,
+    AddPartitionsToTxnRequest,
+    EndTxnRequest,
+    InitProducerIdRequest,
+    ProduceRequest,
+    TxnOffsetCommitRequest,
+)
 
 from mlstream.broker.client import Client
 from mlstream.broker.failures import Patience, converted, is_passing
@@ -38,6 +47,16 @@ from mlstream.wire.stamp import stamp
 T = TypeVar("T")
 
 TIMEOUT_MS = 60_000  # after which a coordinator aborts a transaction that nobody ended
+# Request → the oldest version that will do.
+_NEEDED: dict[type, int] = {
+    InitProducerIdRequest: 3,
+    AddPartitionsToTxnRequest: 0,
+    AddOffsetsToTxnRequest: 0,
+    ProduceRequest: 3,
+    TxnOffsetCommitRequest: 3,
+    EndTxnRequest: 0,
+    OffsetFetchRequest: 7,
+}
 _FENCED = (errors.ProducerFencedError, errors.InvalidProducerIdMappingError, errors.TransactionCoordinatorFencedError)
 _STALE_MEMBER = (errors.IllegalGenerationError, errors.UnknownMemberIdError, errors.FencedInstanceIdError)
 
@@ -55,6 +74,27 @@ class Batch:
 def transaction_version(client: Client) -> int:
     """The cluster's finalized `transaction.version`: 2 with KIP-890; 1 where brokers know no such feature, or less."""
     return client.run("asking what the cluster can do", transaction_version_of, client)
+
+
+def check_transactions(client: Client) -> None:
+    """Refuse a cluster that cannot commit records and offsets together, before anything is made there.
+
+    Raises:
+        BrokerRefused: names the requests that its brokers do not know, or only in versions without recovery by epoch
+            (KIP-360) or stable offsets (KIP-447): those of Kafka before 2.5.
+    """
+    lacking = [
+        f"{request.__name__.removesuffix('Request')} {version}"
+        for request, version in _NEEDED.items()
+        if not client.network.supports(request, version)
+    ]
+    if lacking:
+        raise BrokerRefused(
+            f"{client.connection.servers}: its brokers cannot write exactly once; "
+            f"they do not know the requests {', '.join(lacking)}",
+            hint="use a cluster of Kafka 2.5 or newer, with transactions",
+            lacking=lacking,
+        )
 
 
 class TransactionalProducer:

@@ -16,6 +16,7 @@ import numpy as np
 from mlstream.broker.client import Client
 from mlstream.broker.connection import Connection, find_connection
 from mlstream.broker.offsets import committed
+from mlstream.broker.transactions import check_transactions
 from mlstream.config import ExperimentConfig
 from mlstream.home import Home
 from mlstream.runs.machine import threads_for
@@ -109,6 +110,7 @@ def preview(
     given = connection if connection is not None else find_connection(found.home, settings=found.config.connection)
     check_portable(given)
     with Client(given) as client:
+        check_transactions(client)
         cut_off = None if force else resumable(client, known.earlier)
         if cut_off is not None:
             return _preview(found, cut_off.id, "resume", _resumed(client, found, cut_off), busy, workers)

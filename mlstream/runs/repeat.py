@@ -19,6 +19,7 @@ import polars as pl
 
 from mlstream.broker.client import Client
 from mlstream.broker.connection import Connection, find_connection
+from mlstream.broker.transactions import check_transactions
 from mlstream.errors import RunError, UsageError, VersionLoadError
 from mlstream.runs.attempt import Attempt, Listener, Progress
 from mlstream.runs.outcome import Difference, Repeat
@@ -102,6 +103,7 @@ def repeat_baseline(
             given = connection if connection is not None else find_connection(run.home, settings=run.config.connection)
             check_portable(given)
             with Client(given) as client:
+                check_transactions(client)
                 while len(again) < times - 1:
                     once = _compute(client, found, run, tell, workers)
                     once.check()

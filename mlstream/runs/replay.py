@@ -16,6 +16,7 @@ from pathlib import Path
 
 from mlstream.broker.client import Client
 from mlstream.broker.connection import Connection, find_connection
+from mlstream.broker.transactions import check_transactions
 from mlstream.config import ExperimentConfig
 from mlstream.errors import UsageError
 from mlstream.home import Home
@@ -87,6 +88,7 @@ def run(
         given = connection if connection is not None else find_connection(found.home, settings=found.config.connection)
         check_portable(given)
         with Client(given) as client:
+            check_transactions(client)
             # 4. go on with an attempt that was cut off
             cut_off = None if force else resumable(client, known.earlier)
             everything = (*known.earlier, *known.repeats)

@@ -7,7 +7,6 @@ one JSON object when it comes to its end.
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import sys

@@ -43,7 +43,7 @@ class Requirements:
     @property
     def lines(self) -> tuple[str, ...]:
         """The lines of a requirements file and of those that it names, continued ones joined, without comments."""
-        joined = re.sub(r"\\\r?\n\s*", " ", self.text)
+        joined = re.sub(r"\s*\\\r?\n\s*", " ", self.text)
         bare = (_COMMENT.sub("", line).strip() for line in joined.splitlines())
         return tuple(line for line in bare if line)
 

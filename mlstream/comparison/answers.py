@@ -104,6 +104,37 @@ def read_answers(
     return {name: read(config, name, frame, truth, classes.get(name)) for name, frame in predictions.items()}
 
 
+def check_answers(
+    config: ExperimentConfig, predictions: Mapping[str, pl.DataFrame], classes: Mapping[str, Sequence[Class]]
+) -> dict[str, pl.DataFrame]:
+    """Predictions as a metric would read them, without a label: `prediction` and, when there are any, scores.
+
+    Returns:
+        version → `prediction` (bool, float64, or classes) and `score` float64 or `scores` as they were.
+
+    Raises:
+        ComparisonError: names the version whose predictions are null, NaN, of the wrong type, or no probabilities.
+    """
+    return {name: _check(config, name, frame, classes.get(name)) for name, frame in predictions.items()}
+
+
+def _check(
+    config: ExperimentConfig, version: str, frame: pl.DataFrame, classes: Sequence[Class] | None
+) -> pl.DataFrame:
+    said = _answer_column(config, version, frame)
+    if config.task == "binary":
+        columns = {"prediction": said}
+        if "score" in frame.columns:
+            columns["score"] = pl.Series(_probabilities(version, frame["score"]))
+        return pl.DataFrame(columns)
+    if config.task != "multiclass":
+        return pl.DataFrame({"prediction": _numbers(version, said, "predictions")})
+    if "scores" not in frame.columns or classes is None:
+        return pl.DataFrame({"prediction": said})
+    _distributions(version, frame["scores"], classes)
+    return pl.DataFrame({"prediction": said, "scores": frame["scores"]})
+
+
 def agreement(config: ExperimentConfig, predictions: Mapping[str, pl.DataFrame], baseline: str) -> dict[str, float]:
     """Version → the share of records on which it gives the baseline's answer, the baseline left out.
 
@@ -180,7 +211,11 @@ def _read_multiclass(
     predicted = _codes(column, truth.classes)
     if "scores" not in frame.columns or classes is None:
         return Answer(version, predicted)
-    scores = frame["scores"]
+    return Answer(version, predicted, _distributions(version, frame["scores"], classes), tuple(classes))
+
+
+def _distributions(version: str, scores: pl.Series, classes: Sequence[Class]) -> Floats:
+    """(n, classes)."""
     if scores.null_count() or (scores.list.len() != len(classes)).any():
         raise ComparisonError(
             f"{version}: `scores` does not hold {len(classes)} numbers for every record", version=version
@@ -188,7 +223,7 @@ def _read_multiclass(
     flat = _probabilities(version, scores.explode(empty_as_null=False)).reshape(-1, len(classes))
     if np.abs(flat.sum(axis=1) - 1).max(initial=0.0) > SUM_TOLERANCE:
         raise ComparisonError(f"{version}: the scores of a record do not add up to 1", version=version)
-    return Answer(version, predicted, flat, tuple(classes))
+    return flat
 
 
 def _present(version: str, frame: pl.DataFrame) -> None:

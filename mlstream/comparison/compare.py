@@ -12,11 +12,14 @@ from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from mlstream.comparison.answers import Answer, Class, Truth, agreement, read_answers, read_truth
+from mlstream.comparison.answers import Answer, Class, Truth, agreement, check_answers, read_answers, read_truth
 from mlstream.comparison.blocks import MIN_BLOCKS
 from mlstream.comparison.coverage import Paired, pair
+from mlstream.comparison.disagreements import Answered
+from mlstream.comparison.explain import Labelled, compare_answers, explain_labelled
 from mlstream.comparison.figures import measure
 from mlstream.comparison.labels import find_labels
 from mlstream.comparison.result import Comparison
@@ -29,8 +32,9 @@ class Evidence:
     """What is compared.
 
     Attributes:
-        records: the input's `_partition`, `_offset`, `_timestamp` (datetime[ms, UTC]) and the columns that the label
-            rule reads; one row a record.
+        records: the input's `_partition`, `_offset`, `_timestamp` (datetime[ms, UTC]) and its columns: those that the
+            label rule and slices read, those that the search for slices may use and that disagreements show; one row a
+            record.
         predictions: version → `source_partition`, `source_offset`, `prediction` and, if it gives one, `score` or
             `scores`; in any order.
         errors: version → how many records it could not deal with.
@@ -110,16 +114,23 @@ def compare_predictions(
         settings=_settings(config, allow_missing=allow_missing),
         paired=paired.records.height,
     )
+    labels: pl.Series | None = None
     if config.labels is not None:
         # One thread for matrix products: their last bits may depend on how many there are.
         with threadpool_limits(limits=1, user_api="blas"):
-            found = _with_metrics(config, evidence, paired, found)
+            found, labels = _with_metrics(config, evidence, paired, found)
+    said = check_answers(config, paired.predictions, evidence.classes)
+    answered = Answered(config.task, paired.records, said, labels, evidence.classes)
+    found = replace(found, **compare_answers(answered, chosen))
     return replace(found, id=_digest(found))
 
 
-def _with_metrics(config: ExperimentConfig, evidence: Evidence, paired: Paired, found: Comparison) -> Comparison:
+def _with_metrics(
+    config: ExperimentConfig, evidence: Evidence, paired: Paired, found: Comparison
+) -> tuple[Comparison, pl.Series | None]:
+    """The comparison with what labels tell, and the label of each paired record, null where there is none."""
     if config.labels is None:
-        return found
+        return found, None
     timeless = paired.records["_timestamp"].null_count()
     if timeless:
         raise ComparisonError(
@@ -133,8 +144,10 @@ def _with_metrics(config: ExperimentConfig, evidence: Evidence, paired: Paired, 
     answers = read_answers(
         config, {name: frame.filter(mask) for name, frame in paired.predictions.items()}, truth, evidence.classes
     )
-    measured = measure(config, truth, _ordered(answers, found), times_ms)
-    return replace(
+    ordered = _ordered(answers, found)
+    measured = measure(config, truth, ordered, times_ms)
+    told = Labelled(paired.records, labelled.chosen, truth, ordered, measured.grid, measured.block)
+    whole = replace(
         found,
         labels=replace(labelled.coverage, positives=_positives(truth)),
         blocks=measured.blocks,
@@ -142,7 +155,15 @@ def _with_metrics(config: ExperimentConfig, evidence: Evidence, paired: Paired, 
         metrics=measured.metrics,
         deltas=measured.deltas,
         settings=found.settings | {"score_grid": measured.score_grid},
+        **explain_labelled(config, told),
     )
+    return whole, _spread(labelled.values, labelled.chosen)
+
+
+def _spread(labels: pl.Series, chosen: NDArray[np.bool_]) -> pl.Series:
+    """The labels of the chosen records, with null for all others."""
+    at = np.where(chosen, np.cumsum(chosen) - 1, -1)
+    return labels.gather(pl.Series(at).replace(-1, None))
 
 
 def _ordered(answers: Mapping[str, Answer], found: Comparison) -> list[Answer]:

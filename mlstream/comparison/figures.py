@@ -24,8 +24,13 @@ Pair = tuple[str, str | None]
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What `measure` found. `score_grid` says how far the ranking metrics of the histograms are from the exact ones:
-    metric → version → difference.
+    """What `measure` found.
+
+    Attributes:
+        metrics, deltas, blocks, value_blocks: as in the comparison.
+        score_grid: how far the ranking metrics of the histograms are from the exact ones: metric → version →
+            difference.
+        grid, block: the blocks of the deltas, and which of them each record is in, (n,).
     """
 
     metrics: tuple[MetricResult, ...]
@@ -33,6 +38,8 @@ class Measured:
     blocks: Blocks | None
     value_blocks: Blocks
     score_grid: dict[str, dict[str, float]]
+    grid: Grid
+    block: Integers
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,17 +108,19 @@ def measure(config: ExperimentConfig, truth: Truth, answers: Sequence[Answer], t
     """
     automatic = config.bootstrap.block == "auto"
     grid, cell = cut_finely(times_ms) if automatic else cut(times_ms, _length_ms(config))
-    rows = [_tally(_metric(name), truth, answers, cell, len(grid)) for name in config.metric_names]
+    rows = [tally(find_metric(name), truth, answers, cell, len(grid)) for name in config.metric_names]
     versions = [answer.version for answer in answers]
 
     single: list[Pair] = [(name, None) for name in versions]
     paired: list[Pair] = [(name, versions[0]) for name in versions[1:]]
-    value_grid, value_rows = _block(rows, single, grid) if automatic else (grid, rows)
-    delta_grid, delta_rows = _block(rows, paired, grid) if automatic else (grid, rows)
+    same = np.arange(len(grid))
+    value_grid, value_rows, _ = _block(rows, single, grid) if automatic else (grid, rows, same)
+    delta_grid, delta_rows, inside = _block(rows, paired, grid) if automatic else (grid, rows, same)
     if value_grid.length_ms == delta_grid.length_ms:
-        found = _estimate(config, delta_rows, [*single, *paired], delta_grid)
+        found = estimate_rows(config, delta_rows, [*single, *paired], delta_grid)
     else:
-        found = _estimate(config, value_rows, single, value_grid) | _estimate(config, delta_rows, paired, delta_grid)
+        of_values = estimate_rows(config, value_rows, single, value_grid)
+        found = of_values | estimate_rows(config, delta_rows, paired, delta_grid)
 
     asked = [(row, pair, found.get((row.metric.name, pair))) for row in delta_rows for pair in paired]
     p_values = [
@@ -125,16 +134,19 @@ def measure(config: ExperimentConfig, truth: Truth, answers: Sequence[Answer], t
             for own, other in single
         ),
         tuple(
-            _delta_result(config, row, pair, known, p, independent)
+            delta_result(config, row, pair, known, p, independent)
             for (row, pair, known), p in zip(asked, zip(p_values, holm(p_values), strict=True), strict=True)
         ),
         describe(delta_grid, automatic=automatic) if paired else None,
         describe(value_grid, automatic=automatic),
         {row.metric.name: _grid_error(row) for row in rows if row.metric.name in RANKING_METRICS and row.values},
+        delta_grid,
+        inside[cell],
     )
 
 
-def _metric(name: str) -> Metric:
+def find_metric(name: str) -> Metric:
+    """The metric of that name, which the configuration has checked."""
     return RANKING_METRICS[name] if name in RANKING_METRICS else METRICS[name]
 
 
@@ -142,7 +154,8 @@ def _length_ms(config: ExperimentConfig) -> int:
     return max(1, round(parse_duration_s(config.bootstrap.block) * 1000))
 
 
-def _tally(metric: Metric, truth: Truth, answers: Sequence[Answer], block: Integers, blocks: int) -> Row:
+def tally(metric: Metric, truth: Truth, answers: Sequence[Answer], block: Integers, blocks: int) -> Row:
+    """The figure of every version that has it, and its sums of each block; `block` is (n,), in [0, blocks)."""
     undefined = {}
     values = {}
     tables = {}
@@ -157,16 +170,16 @@ def _tally(metric: Metric, truth: Truth, answers: Sequence[Answer], block: Integ
     return Row(metric, undefined, values, tables)
 
 
-def _block(rows: Sequence[Row], pairs: Sequence[Pair], grid: Grid) -> tuple[Grid, list[Row]]:
-    """The rows in blocks that are long enough for all of the pairs."""
+def _block(rows: Sequence[Row], pairs: Sequence[Pair], grid: Grid) -> tuple[Grid, list[Row], Integers]:
+    """The rows in blocks that are long enough for all of the pairs, and which of them each cell is in."""
     series = [row.influence(pair) for row in rows for pair in pairs if row.defined(pair)]
     if not series:
-        return grid, list(rows)
+        return grid, list(rows), np.arange(len(grid))
     coarse, inside = grid.coarser(choose_factor(grid, np.stack(series)))
-    return coarse, [row.coarser(inside) for row in rows]
+    return coarse, [row.coarser(inside) for row in rows], inside
 
 
-def _estimate(
+def estimate_rows(
     config: ExperimentConfig, rows: Sequence[Row], pairs: Sequence[Pair], grid: Grid
 ) -> dict[tuple[str, Pair], Estimate]:
     """(metric, pair) → estimate, of those that are defined and have blocks enough for an interval."""
@@ -207,7 +220,7 @@ def _metric_result(config: ExperimentConfig, row: Row, version: str, found: Esti
     )
 
 
-def _delta_result(
+def delta_result(
     config: ExperimentConfig,
     row: Row,
     pair: Pair,
@@ -215,6 +228,7 @@ def _delta_result(
     p: tuple[float | None, float | None],
     independent: Mapping[str, float],
 ) -> DeltaResult:
+    """The difference of a pair, judged; `p` is its p-value and the corrected one, `independent` McNemar's."""
     own, other = pair[0], str(pair[1])
     name, confidence, margin = row.metric.name, config.bootstrap.confidence, config.margins.get(row.metric.name)
     bounds = None if found is None else found.interval(confidence)
@@ -241,7 +255,7 @@ def _delta_result(
         margin=margin,
         verdict=judgement.verdict,
         reason=judgement.reason,
-        independent_p=independent[own] if name == "accuracy" else None,
+        independent_p=independent.get(own) if name == "accuracy" else None,
     )
 
 

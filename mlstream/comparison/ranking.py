@@ -70,7 +70,7 @@ class RocAuc(_Ranking):
     name: str = "roc_auc"
 
     def point(self, truth: Truth, answer: Answer, total: Floats) -> float:
-        negatives, positives = _levels(truth, answer)
+        negatives, positives = count_levels(truth, answer)
         # Whole numbers up to records**2, exact in int64 for three billion records.
         below = np.cumsum(negatives) - negatives
         twice = int(np.sum(positives * (2 * below + negatives)))
@@ -97,7 +97,7 @@ class AveragePrecision(_Ranking):
     name: str = "average_precision"
 
     def point(self, truth: Truth, answer: Answer, total: Floats) -> float:
-        negatives, positives = _levels(truth, answer)
+        negatives, positives = count_levels(truth, answer)
         positives, negatives = positives[::-1], negatives[::-1]
         hits = np.cumsum(positives)
         precision = hits / (hits + np.cumsum(negatives))
@@ -122,7 +122,7 @@ class AveragePrecision(_Ranking):
 RANKING_METRICS: Mapping[str, Metric] = {metric.name: metric for metric in (RocAuc(), AveragePrecision())}
 
 
-def _levels(truth: Truth, answer: Answer) -> tuple[Integers, Integers]:
+def count_levels(truth: Truth, answer: Answer) -> tuple[Integers, Integers]:
     """Negatives and positives at each different score, from the lowest up: int64."""
     if answer.score is None:
         raise ValueError(f"{answer.version} gives no scores")

@@ -159,6 +159,24 @@ class BootstrapConfig(Section):
     seed: int = 0
 
 
+class SliceSearchConfig(Section):
+    """How the slices are looked for on which a version is worse than the baseline."""
+
+    columns: list[str] | None = Field(
+        None, description="the columns of the input that are cut into slices; all of them when left out, none for []"
+    )
+    metric: str | None = Field(
+        None, description="the metric that is looked at, a mean over records; when left out the finest that there is"
+    )
+    least_records: Annotated[int, Field(ge=1)] = Field(
+        100, description="slices of fewer labelled records are left out"
+    )
+    rate: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.1, description="the share of what is found that may be found by chance (Benjamini & Yekutieli 2001)"
+    )
+    show: Annotated[int, Field(ge=0, le=100)] = Field(10, description="how many of them are kept, the worst first")
+
+
 class GateConfig(Section):
     """A limit that a version must keep, with confidence: the bounds of its interval count, not the figure alone."""
 
@@ -233,6 +251,12 @@ class ExperimentConfig(Section):
         0.5,
         description="score from which a binary prediction counts as positive, where a model gives scores only",
     )
+    slices: list[str] = Field(
+        default_factory=list,
+        description="parts of the records that are compared, too: a SQL condition over the input's columns "
+        "(hour > 18), or a column or expression (origin) that makes a slice of each of its values",
+    )
+    slice_search: SliceSearchConfig = SliceSearchConfig()
     bootstrap: BootstrapConfig = BootstrapConfig()
     batch_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 8192
     seed: int = 0

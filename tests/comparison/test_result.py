@@ -72,10 +72,10 @@ KINDS = [
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_every_field_of_the_json_is_documented(kind: type) -> None:
     schema = PAGE.read_text(encoding="utf-8").split("## The JSON")[1]
-    named = set(re.findall(r"`([a-z_]+)(?:\[\])?`", schema)) | {"interval"}
+    named = set(re.findall(r"`([a-z0-9_]+)(?:\[\])?`", schema)) | {"interval"}
     assert {field.name for field in fields(kind)} <= named
 
 
 def test_every_setting_is_documented(found: Comparison) -> None:
     schema = PAGE.read_text(encoding="utf-8").split("## The JSON")[1]
-    assert set(found.settings) <= set(re.findall(r"`([a-z_]+)`", schema))
+    assert set(found.settings) <= set(re.findall(r"`([a-z0-9_]+)`", schema))

@@ -1,0 +1,128 @@
+"""Whether scores are probabilities, and what every threshold would give: calibration, ROC, precision and recall.
+
+The expected calibration error (Naeini, Cooper & Hauskrecht 2015; with fifteen bins of equal width as in Guo et al.
+2017) is also a metric whose sums merge. Curves are exact, and shown at no more than 101 of their points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlstream.comparison.answers import Answer, Truth
+from mlstream.comparison.metrics import divide, one_class, without_scores
+from mlstream.comparison.ranking import count_levels
+from mlstream.comparison.result import Calibration, CalibrationBin, Curve
+from mlstream.comparison.sums import Floats, Integers, add, count
+
+BINS = 15
+POINTS = 101
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationError:
+    """The mean distance of score and share of positives over the bins, each weighted by its records.
+
+    Sums: for each bin its records, then the scores, then the positives. Of several classes the score is that of the
+    class with the highest one, and a positive is a right answer.
+    """
+
+    name: str = "expected_calibration_error"
+    higher_is_better: bool = False
+    bounds: tuple[float, float] = (0.0, 1.0)
+
+    def undefined(self, truth: Truth, answer: Answer) -> str | None:
+        return without_scores(truth, answer)
+
+    def point(self, truth: Truth, answer: Answer, total: Floats) -> float:
+        return float(self.value(total))
+
+    def tally(self, truth: Truth, answer: Answer, block: Integers, blocks: int) -> Floats:
+        score, positive = _confidence(truth, answer)
+        cell = block * BINS + _bin(score)
+        columns = (count(cell, blocks * BINS), add(score, cell, blocks * BINS), count(cell, blocks * BINS, of=positive))
+        return np.hstack([column.reshape(blocks, BINS) for column in columns])
+
+    def value(self, sums: Floats) -> Floats:
+        records, scores, positives = np.split(sums, 3, axis=-1)
+        return divide(np.abs(scores - positives).sum(axis=-1), records.sum(axis=-1))
+
+    def gradient(self, sums: Floats) -> Floats:
+        records, scores, positives = np.split(sums, 3, axis=-1)
+        total = records.sum(axis=-1, keepdims=True)
+        side = divide(np.sign(scores - positives), total)
+        of_records = np.broadcast_to(-divide(self.value(sums)[..., None], total), records.shape)
+        return np.concatenate([of_records, side, -side], axis=-1)
+
+    def support(self, sums: Floats) -> tuple[int, str]:
+        records, _, _ = np.split(sums, 3, axis=-1)
+        return int(np.count_nonzero(records.any(axis=1))), "records"
+
+
+def calibrate(truth: Truth, answer: Answer) -> Calibration | None:
+    """The bins that hold records; None when the version gives no scores."""
+    metric = CalibrationError()
+    if metric.undefined(truth, answer) is not None:
+        return None
+    total = metric.tally(truth, answer, np.zeros(len(truth), dtype=np.int64), 1)[0]
+    records, scores, positives = np.split(total, 3)
+    bins = tuple(
+        CalibrationBin(
+            at / BINS,
+            (at + 1) / BINS,
+            int(records[at]),
+            float(scores[at] / records[at]),
+            float(positives[at] / records[at]),
+        )
+        for at in np.flatnonzero(records).tolist()
+    )
+    return Calibration(answer.version, float(metric.value(total)), bins)
+
+
+def draw_curves(truth: Truth, answer: Answer) -> Iterator[Curve]:
+    """ROC and precision–recall of a binary version; none when it has no scores or labels are of one class only."""
+    if truth.task != "binary" or answer.score is None or one_class(truth) is not None:
+        return
+    negatives, positives = (part[::-1].cumsum() for part in count_levels(truth, answer))  # from the highest score down
+    recall, false = positives / positives[-1], negatives / negatives[-1]
+    precision = positives / (positives + negatives)
+    roc = (np.concatenate([[0.0], false]), np.concatenate([[0.0], recall]))
+    kept = _thin(roc[0] + roc[1])
+    yield Curve(answer.version, "roc", _floats(roc[0][kept]), _floats(roc[1][kept]))
+    # With no record shown yet the precision is that of the first threshold.
+    curve = (np.concatenate([[0.0], recall]), np.concatenate([precision[:1], precision]))
+    kept = _thin(curve[0])
+    yield Curve(answer.version, "precision_recall", _floats(curve[0][kept]), _floats(curve[1][kept]))
+
+
+def _confidence(truth: Truth, answer: Answer) -> tuple[Floats, NDArray[np.bool_]]:
+    """The score that is meant as a probability, and where what it is the probability of came true."""
+    if answer.score is None:
+        raise ValueError(f"{answer.version} gives no scores")
+    if truth.task == "binary":
+        return answer.score, truth.values
+    best = answer.score.argmax(axis=1)
+    codes = np.array([truth.classes.index(item) if item in truth.classes else -1 for item in answer.classes])
+    return answer.score.max(axis=1), codes[best] == truth.values
+
+
+def _bin(score: Floats) -> Integers:
+    bins: Integers = np.minimum((score * BINS).astype(np.int64), BINS - 1)
+    return bins
+
+
+def _thin(along: Floats) -> Integers:
+    """At most POINTS indices, the first and the last among them, evenly spread along a rising series."""
+    if along.size <= POINTS:
+        return np.arange(along.size)
+    wanted = np.linspace(along[0], along[-1], POINTS)
+    found = np.unique(np.searchsorted(along, wanted, side="left"))
+    found[0], found[-1] = 0, along.size - 1
+    return found.astype(np.int64)
+
+
+def _floats(values: Floats) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)

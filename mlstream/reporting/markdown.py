@@ -31,6 +31,7 @@ def write_markdown(comparison: Comparison, run: RunFacts, *, gates: Sequence[Gat
         note.verdict_table(comparison),
     ]
     folded = [
+        note.folded("Slices", slices_table(comparison)),
         note.folded("How", note.how(comparison)),
         note.folded("Coverage", note.coverage(comparison)),
         note.folded("Made of", note.provenance(comparison, run)),
@@ -58,3 +59,21 @@ def gates_table(gates: Sequence[GateResult]) -> str:
         for it in gates
     ]
     return note.table(["gate", "version", "limit", "found"], rows)
+
+
+def slices_table(comparison: Comparison) -> str:
+    """A row for each slice, version and metric, those that the search found first; nothing without slices."""
+    rows = [
+        [
+            note.escaped(found.slice),
+            f"{found.records:,}",
+            note.escaped(found.version),
+            wording.metric_name(found.metric),
+            "–" if found.delta is None else wording.signed(found.delta),
+            "–" if found.interval is None else wording.interval(found.interval),
+            f"{wording.SIGNS[found.verdict]} {found.verdict}",
+        ]
+        for found in sorted(comparison.slices, key=lambda found: found.kind != "searched")
+    ]
+    heads = ["slice", "records", "version", "metric", "difference", "interval", "verdict"]
+    return note.table(heads, rows) if rows else ""

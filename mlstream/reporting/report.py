@@ -12,7 +12,7 @@ from importlib.resources import files
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from mlstream.comparison.result import Comparison
-from mlstream.reporting import gates, note, report_parts, wording
+from mlstream.reporting import gates, note, report_details, report_parts, wording
 from mlstream.reporting.facts import RunFacts
 
 
@@ -44,6 +44,16 @@ def _render(name: str, comparison: Comparison, run: RunFacts) -> str:
         comparison=comparison,
         run=run,
         title=wording.title(comparison),
+        named_slices=report_details.slice_groups(comparison, "named"),
+        searched_slices=report_details.slice_groups(comparison, "searched"),
+        search_sentence=report_details.search_sentence(comparison),
+        figures=report_details.figures(comparison),
+        shifts=report_details.shifts(comparison),
+        disagreements=report_details.disagreements(comparison),
+        changes=report_details.changes(comparison),
+        drift=report_details.drift(comparison),
+        costs=report_details.costs(comparison),
+        floor_sentence=report_details.floor_sentence(comparison),
         verdicts=report_parts.verdicts(comparison),
         groups=report_parts.metric_groups(comparison),
         facts=report_parts.facts(comparison, run),

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from mlstream.comparison.result import Comparison, Coverage, DeltaResult, MetricResult
+from mlstream.comparison.result import Change, Comparison, Coverage, DeltaResult, MetricResult
 from mlstream.reporting import wording
 from mlstream.reporting.facts import RunFacts
 from mlstream.reporting.report import write_fragment, write_report
 from mlstream.reporting.report_parts import colour_classes
+from tests.reporting.detailed import detailed_comparison
 from tests.reporting.examples import VERSIONS, example_comparison, example_run
 
+APART = {"td", "th", "h3", "code"}  # whose neighbours are drawn apart
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 
 
@@ -40,6 +42,7 @@ class Page(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         assert self._open.pop() == tag, tag
+        self.text += " " if tag in APART else ""
 
     def handle_data(self, data: str) -> None:
         if self._open and self._open[-1] not in ("style", "script"):
@@ -163,6 +166,58 @@ def test_gates_of_the_experiment_are_judged_on_the_page() -> None:
     words = report(run=example_run(config={"gates": gates})).words
     assert "✓ passed v3 Log loss better than v1 −0.0660 (−0.0728 to −0.0592)" in words
     assert "? inconclusive v2 Brier score better than v1 not shown: −0.0009 (−0.0026 to +0.0008)" in words
+
+
+def test_slices_are_shown_with_their_size_and_what_the_search_was() -> None:
+    words = report(detailed_comparison()).words
+    assert "Looked through 418 slices of carrier, origin, dest and hour" in words
+    assert "carrier = 'HA' and hour < 10 214 records, 0.3 % v2 Log loss 0.5100 → 0.6920 +0.1820" in words
+    assert words.index("Found by the search") < words.index("Named by the experiment")
+
+
+def test_disagreements_are_tables_of_records_with_their_columns() -> None:
+    words = report(detailed_comparison()).words
+    assert "1:61235 2013-10-17 09:53:20 true (0.9100) false (0.1200) false v1 EV EWR 20 31 <b>x</b>" in words
+    assert "v3, where the label is true v1 ↓ v3 → false true false 1,704 1,705 true 1,706 60,000" in words
+
+
+def test_curves_are_drawn_with_a_line_for_each_version() -> None:
+    page = report(detailed_comparison())
+    squares = [found for found in page.all("svg") if found.get("class") == "square"]
+    assert [str(found["aria-label"]).partition(";")[0].partition(" of ")[0] for found in squares] == [
+        "Calibration",
+        "ROC",
+        "Precision and recall",
+        "Quantiles",
+    ]
+    lines = [found for found in page.all("path") if str(found.get("class")).startswith("line ")]
+    assert len(lines) == 3 + 3 + 3 + 2
+
+
+def test_drift_cost_and_noise_are_shown() -> None:
+    words = report(detailed_comparison()).words
+    assert "Against flights-q3: the columns that differ most come first." in words
+    assert "gate – – – – 2 % – only in this snapshot" in words
+    assert "v1 was computed 3 times over the same 82,732 records: every prediction was the same, bit for bit." in words
+    assert "v3 13,667 3.1 7.4 26.2 0.4 17.0 214 MB" in words
+
+
+def test_a_cross_table_of_many_classes_becomes_the_most_frequent_changes() -> None:
+    many = tuple(
+        Change("v2", "v1", None, f"c{before}", f"c{after}", 10 * before + after)
+        for before in range(10)
+        for after in range(10)
+    )
+    words = report(example_comparison(changes=many)).words
+    assert "v2: the most frequent changes v1 v2 records c9 c8 98 c9 c7 97" in words
+
+
+def test_parts_that_are_missing_leave_no_section() -> None:
+    headings = {attrs.get("id") for attrs in report().all("h2")}
+    assert headings == {"metrics", "made-of"}
+    assert {attrs.get("id") for attrs in report(detailed_comparison()).all("h2")} == {
+        "metrics", "slices", "scores", "disagreements", "drift", "cost", "made-of",
+    }  # fmt: skip
 
 
 def test_each_version_has_its_colour_and_more_than_six_go_round() -> None:

@@ -17,14 +17,24 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from mlstream.comparison.answers import Answer, Class, Truth, agreement, check_answers, read_answers, read_truth
 from mlstream.comparison.blocks import MIN_BLOCKS
-from mlstream.comparison.coverage import Paired, pair
+from mlstream.comparison.coverage import RECORD, SOURCE, Paired, pair
 from mlstream.comparison.disagreements import Answered
 from mlstream.comparison.explain import Labelled, compare_answers, explain_labelled
-from mlstream.comparison.figures import measure
+from mlstream.comparison.figures import find_metric, measure, point
 from mlstream.comparison.labels import find_labels
-from mlstream.comparison.result import Comparison
+from mlstream.comparison.result import Comparison, Cost, Drift, Floor
+from mlstream.comparison.shift import find_drift
 from mlstream.config import ExperimentConfig
 from mlstream.errors import ComparisonError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """The same stream's records in another snapshot, with their decoded columns."""
+
+    snapshot_id: str
+    snapshot_name: str | None
+    records: pl.DataFrame
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +50,10 @@ class Evidence:
         errors: version → how many records it could not deal with.
         labels: the label stream's `_partition`, `_offset`, `_timestamp` and columns; None when records hold their own.
         classes: version → the classes of its `scores`, in their order.
+        against: records of another snapshot that the input is held against.
+        costs: what versions cost.
+        floor: what came of computing the baseline again, without `metrics`.
+        repeats: the baseline's predictions as they were computed again, where they differ.
     """
 
     records: pl.DataFrame
@@ -47,6 +61,10 @@ class Evidence:
     errors: Mapping[str, int] = field(default_factory=dict)
     labels: pl.DataFrame | None = None
     classes: Mapping[str, Sequence[Class]] = field(default_factory=dict)
+    against: Other | None = None
+    costs: tuple[Cost, ...] = ()
+    floor: Floor | None = None
+    repeats: Sequence[pl.DataFrame] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +128,7 @@ def compare_predictions(
         blocks=None,
         metrics=(),
         deltas=(),
+        floor=evidence.floor,
         agreement=agreement(config, paired.predictions, chosen),
         settings=_settings(config, allow_missing=allow_missing),
         paired=paired.records.height,
@@ -121,7 +140,7 @@ def compare_predictions(
             found, labels = _with_metrics(config, evidence, paired, found)
     said = check_answers(config, paired.predictions, evidence.classes)
     answered = Answered(config.task, paired.records, said, labels, evidence.classes)
-    found = replace(found, **compare_answers(answered, chosen))
+    found = replace(found, **compare_answers(answered, chosen), costs=evidence.costs, drift=_drift(evidence))
     return replace(found, id=_digest(found))
 
 
@@ -154,6 +173,7 @@ def _with_metrics(
         value_blocks=measured.value_blocks,
         metrics=measured.metrics,
         deltas=measured.deltas,
+        floor=_floor(config, evidence, paired, labelled.chosen, truth, ordered[0]),
         settings=found.settings | {"score_grid": measured.score_grid},
         **explain_labelled(config, told),
     )
@@ -164,6 +184,39 @@ def _spread(labels: pl.Series, chosen: NDArray[np.bool_]) -> pl.Series:
     """The labels of the chosen records, with null for all others."""
     at = np.where(chosen, np.cumsum(chosen) - 1, -1)
     return labels.gather(pl.Series(at).replace(-1, None))
+
+
+def _drift(evidence: Evidence) -> Drift | None:
+    other = evidence.against
+    if other is None:
+        return None
+    return find_drift(evidence.records, other.records, snapshot_id=other.snapshot_id, snapshot_name=other.snapshot_name)
+
+
+def _floor(
+    config: ExperimentConfig,
+    evidence: Evidence,
+    paired: Paired,
+    chosen: NDArray[np.bool_],
+    truth: Truth,
+    baseline: Answer,
+) -> Floor | None:
+    """The floor with how far the metrics of the computations are from those of the baseline, at most."""
+    floor = evidence.floor
+    if floor is None or floor.version != baseline.version:
+        return floor
+    known = {name: point(find_metric(name), truth, baseline) for name in config.metric_names}
+    apart = {name: 0.0 for name, value in known.items() if value is not None}
+    for frame in evidence.repeats:
+        identity = paired.records.select(RECORD)
+        known_rows = frame.join(identity, left_on=SOURCE, right_on=RECORD, how="semi", maintain_order="left")
+        again = pair(identity, {floor.version: known_rows}, {}).predictions[floor.version].filter(pl.Series(chosen))
+        answer = read_answers(config, {floor.version: again}, truth, evidence.classes)[floor.version]
+        for name in apart:
+            value, own = point(find_metric(name), truth, answer), known[name]
+            if value is not None and own is not None:
+                apart[name] = max(apart[name], abs(value - own))
+    return replace(floor, metrics=apart)
 
 
 def _ordered(answers: Mapping[str, Answer], found: Comparison) -> list[Answer]:
@@ -186,6 +239,7 @@ def _settings(config: ExperimentConfig, *, allow_missing: bool) -> dict[str, obj
         "threshold": config.threshold,
         "margins": dict(config.margins),
         "allow_missing": allow_missing,
+        "slices": list(config.slices),
     }
 
 

@@ -150,6 +150,13 @@ def find_metric(name: str) -> Metric:
     return RANKING_METRICS[name] if name in RANKING_METRICS else METRICS[name]
 
 
+def point(metric: Metric, truth: Truth, answer: Answer) -> float | None:
+    """The exact figure of one version; None when it is not defined."""
+    if metric.undefined(truth, answer) is not None:
+        return None
+    return metric.point(truth, answer, metric.tally(truth, answer, np.zeros(len(truth), dtype=np.int64), 1)[0])
+
+
 def _length_ms(config: ExperimentConfig) -> int:
     return max(1, round(parse_duration_s(config.bootstrap.block) * 1000))
 

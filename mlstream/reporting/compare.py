@@ -9,20 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import polars as pl
-
-from mlstream.comparison.compare import Evidence, Origin, compare_predictions
-from mlstream.comparison.labels import needed_columns
+from mlstream.comparison.compare import compare_predictions
 from mlstream.comparison.result import Comparison
-from mlstream.config import DecodeConfig, LabelConfig
-from mlstream.errors import CoverageError, LabelError, RunIncomplete, TrackingError
+from mlstream.errors import RunIncomplete, TrackingError
 from mlstream.home import Home
 from mlstream.reporting import tracking
+from mlstream.reporting.evidence import complete_versions, read_evidence, read_origin
 from mlstream.reporting.facts import run_facts
 from mlstream.reporting.kept import keep, mark_pending, unmark_pending
 from mlstream.reporting.tracking import Tracked
 from mlstream.runs.run import Run, list_runs, open_run
-from mlstream.snapshots.snapshot import Snapshot
+from mlstream.snapshots.snapshot import open_snapshot
 
 Progress = Callable[[str], None]
 _PLACE = ("_partition", "_offset", "_timestamp")
@@ -33,6 +30,8 @@ def compare(
     *,
     baseline: str | None = None,
     allow_missing: bool = False,
+    against: str | None = None,
+    slices: Sequence[str] = (),
     home: Home | str | Path | None = None,
     track: bool = True,
     progress: Progress | None = None,
@@ -43,6 +42,8 @@ def compare(
         run: a run, its id or the beginning of its id; the newest complete run when None.
         baseline: the version that the others are compared with; the experiment's when None.
         allow_missing: compare what is there: the versions that finished, the records that all of them answered.
+        against: a snapshot whose records of the same topic the input is held against: its name or id.
+        slices: parts of the records to compare beside those of the experiment, as under `slices:` in its file.
         home: where runs are kept; found as `find_home` says when None.
         track: record it in MLflow too.
         progress: called with a sentence at each step.
@@ -54,7 +55,9 @@ def compare(
         TrackingError: MLflow cannot be reached or refuses; the comparison is kept all the same.
     """
     chosen = choose_run(run, allow_missing=allow_missing, home=home)
-    found = compare_run(chosen, baseline=baseline, allow_missing=allow_missing, progress=progress)
+    found = compare_run(
+        chosen, baseline=baseline, allow_missing=allow_missing, against=against, slices=slices, progress=progress
+    )
     if track:
         record(found, chosen, progress=progress)
     return found
@@ -78,36 +81,56 @@ def choose_run(run: Run | str | None, *, allow_missing: bool, home: Home | str |
 
 
 def compare_run(
-    run: Run, *, baseline: str | None = None, allow_missing: bool = False, progress: Progress | None = None
+    run: Run,
+    *,
+    baseline: str | None = None,
+    allow_missing: bool = False,
+    against: str | None = None,
+    slices: Sequence[str] = (),
+    progress: Progress | None = None,
 ) -> Comparison:
     """Compare the versions of a run that `choose_run` gave, and keep the result; tell MLflow nothing.
 
+    Args:
+        run: what to compare.
+        baseline, allow_missing: as `compare`.
+        against: a snapshot whose records of the same topic the input is held against: its name or id.
+        slices: parts of the records to compare beside those of the experiment, as under `slices:` in its file.
+        progress: called with a sentence at each step.
+
     Raises:
+        UnknownSnapshot: the home does not have the snapshot of the run, or the other one.
         CoverageError, LabelError, ComparisonError: as `mlstream.comparison.compare.compare_predictions`.
         StoreError: the home cannot be written.
     """
-    say = progress if progress is not None else _say_nothing
-    snapshot = run.snapshot
-    names = [name for name, outcome in run.versions.items() if outcome.status == "complete"]
-    say(f"reading {run.input.rows:,} records and the predictions of {', '.join(names)}")
-    records, labels = _read_input(run, snapshot)
-    evidence = Evidence(
-        records=records,
-        predictions={name: _read_predictions(run, name) for name in names},
-        errors={name: run.versions[name].errors for name in names},
-        labels=labels,
-        classes={name: known for name in names if (known := run.versions[name].classes) is not None},
+    found = compute(
+        run, baseline=baseline, allow_missing=allow_missing, against=against, slices=slices, progress=progress
     )
-    origin = Origin(
-        run_id=run.id,
-        snapshot_id=run.snapshot_id,
-        snapshot_name=run.snapshot_name,
-        outputs={name: output for name in names if (output := run.versions[name].output_id) is not None},
-    )
-    say("comparing")
-    found = compare_predictions(run.config, evidence, origin=origin, baseline=baseline, allow_missing=allow_missing)
     keep(found, run.home)
     return found
+
+
+def compute(
+    run: Run,
+    *,
+    baseline: str | None = None,
+    allow_missing: bool = False,
+    against: str | None = None,
+    slices: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> Comparison:
+    """The comparison as `compare_run` makes it, kept nowhere."""
+    say = progress if progress is not None else _say_nothing
+    other = None if against is None else open_snapshot(against, home=run.home)
+    config = run.config
+    if slices:
+        config = config.model_copy(update={"slices": list(dict.fromkeys([*config.slices, *slices]))})
+    say(f"reading {run.input.rows:,} records and the predictions of {', '.join(complete_versions(run))}")
+    evidence = read_evidence(run, against=other)
+    say("comparing")
+    return compare_predictions(
+        config, evidence, origin=read_origin(run), baseline=baseline, allow_missing=allow_missing
+    )
 
 
 def record(comparison: Comparison, run: Run, *, progress: Progress | None = None) -> Tracked:
@@ -149,50 +172,6 @@ def _check(run: Run, *, allow_missing: bool) -> None:
             "or compare the others with --allow-missing",
             run_id=run.id,
         )
-
-
-def _read_input(run: Run, snapshot: Snapshot) -> tuple[pl.DataFrame, pl.DataFrame | None]:
-    """The records that were scored and, when they come from another topic, the labels: what the label rule reads."""
-    config = run.config
-    rule = config.labels
-    if rule is None:
-        return _scan(snapshot, config.input.topic, config.input.decode, ()), None
-    of_record, of_label = needed_columns(rule)
-    records = _scan(snapshot, config.input.topic, config.input.decode, of_record)
-    if rule.topic is None:
-        return records, None
-    return records, _scan(snapshot, _label_topic(rule, snapshot), rule.decode, of_label)
-
-
-def _label_topic(rule: LabelConfig, snapshot: Snapshot) -> str:
-    topic = str(rule.topic)
-    if topic not in snapshot.topics:
-        raise LabelError(
-            f"labels.topic: snapshot {snapshot.name or snapshot.id[:12]} holds no topic {topic!r}; "
-            f"it holds: {', '.join(snapshot.topics)}",
-            hint=f"freeze both together: mlstream snapshot create NAME --topic … --topic {topic}",
-        )
-    return topic
-
-
-def _scan(snapshot: Snapshot, topic: str, decode: DecodeConfig, columns: Sequence[str]) -> pl.DataFrame:
-    frame = snapshot.scan(topic, decode=decode)
-    known = frame.collect_schema().names()
-    if not set(columns) <= set(known):
-        # The join words the error; to suggest a column it must see all of them.
-        return frame.head(1).collect()
-    return frame.select(*_PLACE, *(name for name in columns if name not in _PLACE)).collect()
-
-
-def _read_predictions(run: Run, version: str) -> pl.DataFrame:
-    frame = run.predictions(version).collect()
-    strange = frame["source_topic"].unique().to_list()
-    if strange not in ([], [run.input.topic]):
-        raise CoverageError(
-            f"{version}: its predictions are for {', '.join(sorted(strange))}, and the run scored {run.input.topic}",
-            version=version,
-        )
-    return frame.drop("source_topic", "timestamp")
 
 
 def _say_nothing(_sentence: str) -> None:

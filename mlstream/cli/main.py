@@ -35,6 +35,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "train",
         "Fit the versions that have a train step, on a frozen snapshot.",
     ),
+    "version": (
+        "mlstream.cli.versions.group",
+        "version",
+        "What the versions of an experiment are made of; check how they answer.",
+    ),
     "run": ("mlstream.cli.runs.group", "run", "Run every version over a snapshot; look at runs, remove them."),
     "compare": (
         "mlstream.cli.comparisons.group",

@@ -1,0 +1,1 @@
+"""`mlstream version`: one module a command."""

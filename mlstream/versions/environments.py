@@ -38,6 +38,8 @@ _FORMAT = 1
 HOST_NEEDS = ("numpy>=1.24", "polars>=1.36.1")
 # And to read a fitted scikit-learn estimator, and to ask it with named columns. Its own release is the lock's.
 ESTIMATOR_NEEDS = (*HOST_NEEDS, "joblib>=1.3", "pandas>=2.1", "pyarrow>=14", "skops>=0.11")
+# And to ask what MLflow loads, whose own release is among what such a model brings.
+PYFUNC_NEEDS = (*HOST_NEEDS, "pandas>=2.1", "pyarrow>=14")
 
 # And what reading a snapshot takes, in a process that trains.
 TRAINING_NEEDS = (

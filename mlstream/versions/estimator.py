@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from mlstream.errors import VersionLoadError
 from mlstream.versions.predictor import Predictor
+from mlstream.versions.tables import as_pandas
 
 if TYPE_CHECKING:
     from mlstream.config.models import Task
@@ -31,7 +32,7 @@ class _Question:
     column: int | None = None
 
     def __call__(self, frame: pl.DataFrame) -> Any:
-        table = _as_pandas(frame) if self.named else _as_array(frame)
+        table = as_pandas(frame) if self.named else _as_array(frame)
         values = np.asarray(getattr(self.estimator, self.method)(table))
         if self.column is not None:
             return np.ascontiguousarray(values[:, self.column])
@@ -135,20 +136,7 @@ def _pinned(classes: list[Any], where: str) -> tuple[str | int, ...]:
     )
 
 
-def _as_pandas(frame: pl.DataFrame) -> Any:
-    return frame.with_columns(_numbers_with_gaps(frame)).to_pandas()
-
-
 def _as_array(frame: pl.DataFrame) -> np.ndarray[Any, Any]:
     if all(dtype.is_numeric() or dtype == pl.Boolean for dtype in frame.dtypes):
         return frame.cast(pl.Float64).to_numpy()
     return frame.to_numpy()
-
-
-def _numbers_with_gaps(frame: pl.DataFrame) -> list[pl.Expr]:
-    """pandas has no missing boolean in a plain column: those become 0.0, 1.0 and NaN."""
-    return [
-        pl.col(series.name).cast(pl.Float64)
-        for series in frame.get_columns()
-        if series.dtype == pl.Boolean and series.null_count()
-    ]

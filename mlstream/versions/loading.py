@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from mlstream.errors import VersionLoadError
 from mlstream.versions.digests import digest_file
 from mlstream.versions.importing import Account, call_factory, load_attribute
 from mlstream.versions.predictor import Predictor
-from mlstream.versions.reference import CodeReference, FileReference
+from mlstream.versions.reference import CodeReference, FileReference, ModelReference, Reference
 from mlstream.versions.sources import Project, Sources, find_project
 from mlstream.versions.stateful import KeptState, is_stateful, repeatable
 
@@ -33,7 +33,7 @@ class LoadSpec:
         reference: what `model` names.
         sources: the code's files; None for an estimator in a file.
         files: declared data files → their digests.
-        weights_digest: of the estimator's file; None for code.
+        weights_digest: of the estimator's file, or of all files of a model of MLflow's; None for code.
         worktree: the project in the working tree, when `root` is a revision of it.
     """
 
@@ -45,7 +45,7 @@ class LoadSpec:
     parameters: Mapping[str, Any]
     trust: bool
     root: Path
-    reference: CodeReference | FileReference
+    reference: Reference
     sources: Sources | None = field(repr=False)
     files: Mapping[str, str] = field(repr=False)
     weights_digest: str | None
@@ -66,9 +66,12 @@ class LoadSpec:
                 something changed since the version was resolved.
         """
         self._check_files()
-        if isinstance(self.reference, FileReference):
+        if not isinstance(self.reference, CodeReference):
             account = Account(find_project(self.root, worktree=self.worktree))
             account.install()
+        if isinstance(self.reference, ModelReference):
+            predictor = self._kept_by_mlflow(self.reference)
+        elif isinstance(self.reference, FileReference):
             # Imported here: scikit-learn takes seconds, and a version made of plain code does without.
             from mlstream.versions.trusted import load_estimator
 
@@ -157,6 +160,23 @@ class LoadSpec:
             kept,
         )
 
+    def _kept_by_mlflow(self, reference: ModelReference) -> Predictor:
+        # Imported here: the process of a version made of plain code does without.
+        from mlstream.versions.mlflow_model import load_estimator_of, pyfunc_predictor
+
+        if reference.kind == "sklearn":
+            return self._estimator(load_estimator_of(reference, trust=self.trust, where=self.where))
+        return pyfunc_predictor(
+            reference,
+            version=self.version,
+            task=self.task,
+            features=self.features,
+            threshold=self.threshold,
+            parameters=self.parameters,
+            trust=self.trust,
+            where=self.where,
+        )
+
     def _estimator(self, model: Any) -> Predictor:
         from mlstream.versions.estimator import estimator_predictor
 
@@ -175,7 +195,9 @@ def _is_estimator(model: Any) -> bool:
     return any(kind.__module__ == "sklearn.base" and kind.__name__ == "BaseEstimator" for kind in type(model).__mro__)
 
 
-def _reference_to_json(reference: CodeReference | FileReference) -> dict[str, Any]:
+def _reference_to_json(reference: Reference) -> dict[str, Any]:
+    if isinstance(reference, ModelReference):
+        return {**asdict(reference), "folder": str(reference.folder), "files": dict(reference.files)}
     if isinstance(reference, FileReference):
         return {"path": str(reference.path)}
     return {
@@ -186,7 +208,10 @@ def _reference_to_json(reference: CodeReference | FileReference) -> dict[str, An
     }
 
 
-def _reference_from_json(found: Mapping[str, Any]) -> CodeReference | FileReference:
+def _reference_from_json(found: Mapping[str, Any]) -> Reference:
+    if "folder" in found:
+        columns = None if found["columns"] is None else tuple(found["columns"])
+        return ModelReference(**{**found, "folder": Path(found["folder"]), "columns": columns})
     if "path" in found:
         return FileReference(Path(found["path"]))
     file = found["file"]

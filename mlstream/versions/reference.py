@@ -1,17 +1,20 @@
 """What a version's `model:` and `train:` may say, as plain values. Finds files; imports and opens none.
 
 `path.py:name` and `package.module:name` name code; a file that ends in .skops, .joblib or .pkl holds a fitted
-estimator.
+estimator; `models:/…` and `runs:/…` are models of MLflow's (`registry/uri.py` has their forms).
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from mlstream.errors import VersionLoadError
+from mlstream.registry.uri import ModelUri, is_model_uri, parse_model_uri
 
 ESTIMATOR_SUFFIXES = (".skops", ".joblib", ".pkl", ".pickle")
 PICKLE_SUFFIXES = ESTIMATOR_SUFFIXES[1:]
@@ -44,7 +47,37 @@ class FileReference:
     path: Path
 
 
-def parse_model(text: str, *, root: Path, where: str) -> CodeReference | FileReference:
+@dataclass(frozen=True, slots=True)
+class ModelReference:
+    """A model of MLflow's whose files are on this machine.
+
+    Attributes:
+        uri: what it is called, for messages: without an alias, which may point elsewhere tomorrow.
+        folder: its files.
+        files: path in the folder → digest: all that may be in it.
+        kind: "sklearn" is a fitted estimator in `file`, "pyfunc" is loaded by MLflow.
+        loader: of an estimator "skops", or a kind of pickle; else the module that MLflow calls.
+        file: the estimator's; None for pyfunc.
+        code: the folder of Python code that it brings along; None when there is none.
+        columns: those of its signature, in order; None when it has none.
+        python: the version of Python that it was made with, "3.11.7"; None when it does not say.
+    """
+
+    uri: str
+    folder: Path
+    files: Mapping[str, str] = field(repr=False)
+    kind: Literal["sklearn", "pyfunc"]
+    loader: str
+    file: str | None = None
+    code: str | None = None
+    columns: tuple[str, ...] | None = None
+    python: str | None = None
+
+
+Reference = CodeReference | FileReference | ModelReference
+
+
+def parse_model(text: str, *, root: Path, where: str) -> CodeReference | FileReference | ModelUri:
     """What `model:` names.
 
     Args:
@@ -55,6 +88,8 @@ def parse_model(text: str, *, root: Path, where: str) -> CodeReference | FileRef
     Raises:
         VersionLoadError: it is none of the known forms, or the file is not in the project.
     """
+    if is_model_uri(text):
+        return parse_model_uri(text, where=where)
     if text.endswith(ESTIMATOR_SUFFIXES):
         return FileReference(_inside(text, root, where))
     return parse_code(text, root=root, where=where)
@@ -80,7 +115,8 @@ def parse_code(text: str, *, root: Path, where: str) -> CodeReference:
         return CodeReference(match["module"], None, match["name"])
     raise VersionLoadError(
         f"{where}: {text!r} is not a model that can be loaded",
-        hint="write path.py:factory, package.module:factory, or the file of a fitted scikit-learn estimator (.skops)",
+        hint="write path.py:factory, package.module:factory, the file of a fitted scikit-learn estimator (.skops), or "
+        "models:/NAME/3",
         where=where,
     )
 

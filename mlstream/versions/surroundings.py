@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,17 +12,22 @@ from mlstream.versions.digests import digest_environment, environment
 from mlstream.versions.environments import (
     ESTIMATOR_NEEDS,
     HOST_NEEDS,
+    PYFUNC_NEEDS,
     TRAINING_NEEDS,
     Listener,
     build,
     pin_environment,
 )
-from mlstream.versions.reference import ESTIMATOR_SUFFIXES, FileReference
+from mlstream.versions.pins import name_of
+from mlstream.versions.reference import ESTIMATOR_SUFFIXES, FileReference, ModelReference
+from mlstream.versions.requirements import Requirements, requirements_in
 
 if TYPE_CHECKING:
-    from mlstream.versions.reference import CodeReference
+    from mlstream.versions.reference import Reference
 
 CURRENT = "current"
+_BROUGHT = "requirements.txt"  # the file in which a model of MLflow's says what it needs
+_MLFLOW = ("mlflow", "mlflow-skinny")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,7 @@ class Surroundings:
 
 def surroundings_of(
     named: str | None,
-    reference: CodeReference | FileReference,
+    reference: Reference,
     *,
     root: Path,
     where: str,
@@ -53,7 +58,8 @@ def surroundings_of(
     """What a version runs in; an environment of its own is built when it is not there yet.
 
     Args:
-        named: what `environment:` says; None and "current" take this process's.
+        named: what `environment:` says; "current" takes this process's. None does, too, but for a model of MLflow's,
+            which brings its own.
         reference: what `model:` names; an estimator in a file needs more than code does.
         root: the project's root.
         where: the version in messages (`versions.v1`).
@@ -62,12 +68,18 @@ def surroundings_of(
     Raises:
         VersionLoadError: the environment cannot be had, or lacks what the model needs.
     """
-    if named is None or named == CURRENT:
+    kept = reference if isinstance(reference, ModelReference) else None
+    if named == CURRENT or (named is None and kept is None):
         around = environment()
         return Surroundings(digest_environment(around), around)
-    fitted = isinstance(reference, FileReference)
-    needs = ESTIMATOR_NEEDS if fitted else HOST_NEEDS
-    return _own(named, needs, fitted=fitted, root=root, where=where, on_building=on_building)
+    fitted = isinstance(reference, FileReference) if kept is None else kept.kind == "sklearn"
+    needs = ESTIMATOR_NEEDS if fitted else HOST_NEEDS if kept is None else PYFUNC_NEEDS
+    if named is not None:
+        where = f"{where}.environment"
+        return _own(named, needs, fitted=fitted, root=root, where=where, on_building=on_building)
+    where = f"{where}.model"
+    brought = _brought(reference, root, where)
+    return _own(brought, needs, fitted=fitted, root=root, where=where, on_building=on_building)
 
 
 def training_of(
@@ -87,13 +99,38 @@ def training_of(
         return None
     fitted = target.name.endswith(ESTIMATOR_SUFFIXES)
     needs = (*ESTIMATOR_NEEDS, *TRAINING_NEEDS) if fitted else TRAINING_NEEDS
+    where = f"{where}.environment"
     return _own(named, needs, fitted=fitted, root=root, where=where, on_building=on_building)
 
 
+def _brought(reference: Reference, root: Path, where: str) -> Requirements:
+    """What a model of MLflow's says it needs. Without MLflow itself, where it is an estimator that we read."""
+    if not isinstance(reference, ModelReference) or _BROUGHT not in reference.files:
+        raise VersionLoadError(
+            f"{where}: the model brings no {_BROUGHT}, so it is not known what it needs",
+            hint="name a file with `environment:`, or write `environment: current` to run it with mlstream's packages",
+            where=where,
+        )
+    python = None if reference.python is None else ".".join(reference.python.split(".")[:2])
+    name = f"the {_BROUGHT} of {reference.uri}"
+    found = requirements_in(reference.folder / _BROUGHT, name=name, python=python, where=where)
+    lines = found.lines
+    if any(line.startswith("-") for line in lines):
+        return found  # other files and indexes: as it stands
+    if reference.loader == "skops" and reference.code is None:
+        lines = tuple(line for line in lines if name_of(line) not in _MLFLOW)
+    return replace(found, text="\n".join(lines) + "\n", folder=root, file=None)
+
+
 def _own(
-    named: str, needs: Sequence[str], *, fitted: bool, root: Path, where: str, on_building: Listener | None
+    named: str | Requirements,
+    needs: Sequence[str],
+    *,
+    fitted: bool,
+    root: Path,
+    where: str,
+    on_building: Listener | None,
 ) -> Surroundings:
-    where = f"{where}.environment"
     pinned = pin_environment(named, root=root, where=where, needs=tuple(dict.fromkeys(needs)))
     if fitted and not pinned.pins.holds("scikit-learn"):
         raise VersionLoadError(

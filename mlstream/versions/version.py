@@ -14,13 +14,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlstream.errors import UnknownVersion, VersionLoadError
+from mlstream.home import Home, find_home
+from mlstream.registry.model import FoundModel, find_model
+from mlstream.registry.uri import ModelUri
 from mlstream.versions.changes import CodeState, state_of_tree
 from mlstream.versions.checkouts import Checkout, check_out, explained
 from mlstream.versions.digests import digest_file, digest_value
 from mlstream.versions.environments import Listener
 from mlstream.versions.loading import LoadSpec
+from mlstream.versions.mlflow_model import check_trust
 from mlstream.versions.predictor import Predictor
-from mlstream.versions.reference import CodeReference, FileReference, missing, parse_model
+from mlstream.versions.reference import (
+    CodeReference,
+    FileReference,
+    ModelReference,
+    Reference,
+    missing,
+    parse_model,
+)
 from mlstream.versions.sources import Sources, find_sources
 from mlstream.versions.surroundings import surroundings_of
 
@@ -37,17 +48,18 @@ class Version:
     Attributes:
         name: its name in the experiment.
         digest: SHA-256 over all of the below but the name.
-        code_digest: of the source files; None for an estimator in a file.
-        weights_digest: of the estimator's file; None for code.
+        code_digest: of the source files; None for an estimator in a file and a model of MLflow's.
+        weights_digest: of the estimator's file, or of all files of a model of MLflow's; None for code.
         environment_digest: of Python and the packages that it runs with.
         files: declared data files → their digests.
         config: the experiment that it belongs to.
         reference: what `model:` names.
-        sources: the code's files; None for an estimator in a file.
+        sources: the code's files; None where `code_digest` is.
         environment: what `environment_digest` was made from.
         python: the interpreter of its own environment; None for the one that this process runs in.
         checkout: where its files are, when they are those of a revision; None for the working tree.
         git: where its files stand in git; None outside a repository.
+        found: what MLflow knows of its model; None for models that are not MLflow's.
     """
 
     name: str
@@ -57,12 +69,13 @@ class Version:
     environment_digest: str
     files: Mapping[str, str]
     config: ExperimentConfig = field(repr=False)
-    reference: CodeReference | FileReference
+    reference: Reference
     sources: Sources | None = field(repr=False)
     environment: Mapping[str, Any] = field(repr=False)
     python: Path | None = None
     checkout: Checkout | None = field(default=None, repr=False)
     git: CodeState | None = None
+    found: FoundModel | None = None
 
     @property
     def root(self) -> Path:
@@ -92,6 +105,7 @@ class Version:
             # Where it runs in ours, the run's own record says what that is.
             "environment": None if self.python is None else dict(self.environment),
             "git": None if self.git is None else self.git.describe(),
+            "mlflow": None if self.found is None else self.found.describe(),
         }
 
     @property
@@ -129,15 +143,24 @@ class Version:
         return self.load_spec.load()[0]
 
 
-def resolve_version(config: ExperimentConfig, name: str, *, on_building: Listener | None = None) -> Version:
+def resolve_version(
+    config: ExperimentConfig,
+    name: str,
+    *,
+    home: Home | None = None,
+    on_building: Listener | None = None,
+) -> Version:
     """The version `name` of an experiment: its files found and digested, its environment there, nothing loaded.
 
     Args:
+        home: the project's home, which holds the MLflow store where the environment names none; found as `find_home`
+            says when None.
         on_building: called with the name of an environment's file before it is built, which may take minutes.
 
     Raises:
         UnknownVersion: the experiment has no such version.
         VersionLoadError: its code, weights, files or environment are not there, or are not what they should be.
+        TrackingError: its model is MLflow's, which cannot be reached or refuses.
     """
     own = config.versions.get(name)
     if own is None:
@@ -149,15 +172,23 @@ def resolve_version(config: ExperimentConfig, name: str, *, on_building: Listene
     where = f"versions.{name}"
     checkout = None if own.git is None else check_out(config.root, own.git, where=f"{where}.git")
     root, worktree = (config.root, None) if checkout is None else (checkout.root, config.root)
-    weights_digest = sources = None
+    weights_digest = sources = found = None
     with explained(checkout):
-        reference = parse_model(own.model, root=root, where=f"{where}.model")
+        parsed = parse_model(own.model, root=root, where=f"{where}.model")
+        if isinstance(parsed, ModelUri):
+            found = find_model(parsed, home=find_home() if home is None else home, where=f"{where}.model")
+            kept = _as_reference(found)
+            check_trust(kept, trust=own.trust, where=where)
+            reference: Reference = kept
+            weights_digest = found.digest
+        else:
+            reference = parsed
         if isinstance(reference, FileReference):
             if not reference.path.is_file():
                 raise missing(reference.path, root, f"{where}.model", _train_hint(config, name))
             weights_digest = digest_file(reference.path)
         around = surroundings_of(own.environment, reference, root=root, where=where, on_building=on_building)
-        if not isinstance(reference, FileReference):
+        if isinstance(reference, CodeReference):
             sources = find_sources(reference, root=root, where=f"{where}.model", site=around.site, worktree=worktree)
         files = _declared(config, name, root)
     if checkout is not None:
@@ -168,7 +199,7 @@ def resolve_version(config: ExperimentConfig, name: str, *, on_building: Listene
         "format": _FORMAT,
         "code": None if sources is None else sources.digest,
         "name": None
-        if sources is None or isinstance(reference, FileReference)
+        if sources is None or not isinstance(reference, CodeReference)
         else f"{sources.module}:{reference.name}",
         "weights": weights_digest,
         "parameters": own.parameters,
@@ -194,8 +225,24 @@ def resolve_version(config: ExperimentConfig, name: str, *, on_building: Listene
         environment=around.described,
         python=around.python,
         checkout=checkout,
+        found=found,
     )
     return replace(version, git=_state(version))
+
+
+def _as_reference(found: FoundModel) -> ModelReference:
+    flavor = found.flavor
+    return ModelReference(
+        found.pinned,
+        found.folder,
+        found.files,
+        flavor.kind,
+        flavor.loader,
+        flavor.file,
+        flavor.code,
+        flavor.columns,
+        flavor.python,
+    )
 
 
 def _declared(config: ExperimentConfig, name: str, root: Path) -> dict[str, str]:

@@ -22,6 +22,16 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Compare what is there: the versions that finished, the records that all of them answered.",
 )
+@click.option(
+    "--against", metavar="SNAPSHOT", help="Also say how the input drifted from that snapshot's, column by column."
+)
+@click.option(
+    "--slice",
+    "slices_of",
+    multiple=True,
+    metavar="EXPRESSION",
+    help="Also compare on that part of the records: hour > 18, or a column. May be repeated.",
+)
 @click.option("--no-track", is_flag=True, help="Do not record the comparison in MLflow.")
 @click.option(
     "--fail-if",
@@ -38,6 +48,8 @@ def compare(
     run_id: str | None,
     baseline: str | None,
     allow_missing: bool,
+    against: str | None,
+    slices_of: tuple[str, ...],
     no_track: bool,
     conditions: tuple[str, ...],
     form: Form,
@@ -52,7 +64,9 @@ def compare(
 
     with spinner(session) as say:
         run = choose_run(run_id, allow_missing=allow_missing, home=session.at)
-        found = compare_run(run, baseline=baseline, allow_missing=allow_missing, progress=say)
+        found = compare_run(
+            run, baseline=baseline, allow_missing=allow_missing, against=against, slices=slices_of, progress=say
+        )
     facts = run_facts(run)
     gates = checked(found, facts, conditions)
     if not form.as_json:

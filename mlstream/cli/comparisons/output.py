@@ -15,6 +15,8 @@ from mlstream.cli.context import Session
 from mlstream.errors import MlstreamError, StoreError, UsageError
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from mlstream.comparison.result import Comparison
     from mlstream.reporting.facts import RunFacts
     from mlstream.reporting.gates import GateResult
@@ -23,11 +25,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How to print: as a screen, as `--json` or as `--markdown`; and where a page of HTML goes."""
+    """How to print: as a screen, as `--json` or as `--markdown`; what stands below the screen; where a page of HTML
+    goes.
+    """
 
     as_json: bool = False
     markdown: bool = False
     html: Path | None = None
+    slices: bool = False
+    disagreements: bool = False
+    full: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,9 @@ class Gates:
 def FORM(command: Callable[..., Any]) -> Callable[..., Any]:  # noqa: N802  # a decorator like those of click
     """The options of the forms; the command is given them as `form`."""
 
+    @click.option("--slices", is_flag=True, help="Show the parts of the records, named and the worst that were found.")
+    @click.option("--disagreements", is_flag=True, help="Show what changed, and where versions are farthest apart.")
+    @click.option("--full", is_flag=True, help="Show everything: slices, disagreements, calibration, drift, cost.")
     @click.option("--html", metavar="FILE", type=click.Path(dir_okay=False), help="Also write one page of HTML.")
     @click.option("--markdown", is_flag=True, help="Print Markdown, for a pull request.")
     @click.option(
@@ -50,7 +60,9 @@ def FORM(command: Callable[..., Any]) -> Callable[..., Any]:  # noqa: N802  # a 
     def with_form(*args: Any, html: str | None, markdown: bool, as_json: bool, **settings: Any) -> Any:
         if markdown and as_json:
             raise UsageError("--json and --markdown both print to stdout", hint="choose one of them")
-        return command(*args, form=Form(as_json, markdown, None if html is None else Path(html)), **settings)
+        below = {name: settings.pop(name) for name in ("slices", "disagreements", "full")}
+        form = Form(as_json, markdown, None if html is None else Path(html), **below)
+        return command(*args, form=form, **settings)
 
     return with_form
 
@@ -94,8 +106,23 @@ def print_comparison(
     else:
         from mlstream.cli.compare_screen import screen
 
-        for line in screen(found, width=min(session.out.width, 120), gates=gates.results):
+        width = min(session.out.width, 120)
+        for line in [*screen(found, width=width, gates=gates.results), *_below(found, form, width)]:
             session.out.print(line, soft_wrap=True)
+
+
+def _below(found: Comparison, form: Form, width: int) -> Iterator[Text]:
+    """What was asked for beside the metrics."""
+    from mlstream.cli.comparisons.details import disagreement_lines, drift_lines, full_lines, slice_lines
+
+    if form.full:
+        yield from full_lines(found, width)
+        return
+    if form.slices:
+        yield from slice_lines(found, width)
+    if form.disagreements:
+        yield from disagreement_lines(found, width)
+    yield from drift_lines(found, width)
 
 
 def print_place(session: Session, tracked: Tracked) -> None:

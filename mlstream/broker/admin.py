@@ -193,6 +193,8 @@ async def _create(
     if isinstance(failure, errors.TopicAlreadyExistsError):
         if not exist_ok:
             raise failure
+        # Somebody may be making it just now: not every broker knows it yet.
+        await _agreed(client, name, lambda entry: entry is not None and entry.error_code == 0)
         found = (await client.refreshed(name)).info
         if len(found.partitions) != partitions:
             raise TopicExists(

@@ -13,9 +13,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from mlstream.broker.client import Client
-from mlstream.errors import MlstreamError
+from mlstream.errors import MlstreamError, PredictError
 from mlstream.home import Home
-from mlstream.naming import state_topic
+from mlstream.naming import errors_topic, state_topic
 from mlstream.ranges import PartitionRange
 from mlstream.runs.combining import errors_of, figures_of, resumed_of, rows_of, together, with_figures
 from mlstream.runs.fleet import Ended, run_workers
@@ -91,7 +91,7 @@ class Attempt:
         self._topics = plan.topics(attempt)
         self._rows = source.stream(plan.config.input.topic).rows
         self._heard: dict[str, dict[int, Report]] = {}
-        self._beside: dict[str, str] = {}  # version → the id of the topic for its state
+        self._beside: dict[str, dict[str, str]] = {}  # version → fields of its outcome: topics beside its output
 
     def begin(self, computed: Mapping[str, VersionOutcome], *, repeats: str | None = None) -> Run:
         """Step 4: a record, and the topics of the versions that are not `computed` yet.
@@ -216,8 +216,7 @@ class Attempt:
 
     def _hear(self, record: Run, name: tuple[str, int], report: Report) -> None:
         version, worker = name
-        if report.state_topic_id is not None and version not in self._beside:
-            self._beside[version] = report.state_topic_id
+        if self._learns(record, version, report):
             write_record(self._home, self._with_beside(record).to_dict())  # whoever clears it away must know the topic
         heard = self._heard.setdefault(version, {})
         heard[worker] = with_figures(report, heard.get(worker))
@@ -225,12 +224,23 @@ class Attempt:
         state: Literal["running", "failed"] = "failed" if failed else "running"
         self._tell(self._progress(version, rows_of(list(heard.values())), state))
 
+    def _learns(self, record: Run, version: str, report: Report) -> bool:
+        """Whether a report tells of a topic beside the version's output that was not known."""
+        topic = str(record.versions[version].topic)
+        told: dict[str, str] = {}
+        if report.errors_topic_id is not None:
+            told |= {"errors_topic": errors_topic(topic), "errors_topic_id": report.errors_topic_id}
+        if report.state_topic_id is not None:
+            told |= {"state_topic": state_topic(topic), "state_topic_id": report.state_topic_id}
+        known = self._beside.setdefault(version, {})
+        new = not told.items() <= known.items()
+        known |= told
+        return new
+
     def _with_beside(self, record: Run) -> Run:
         """The record with the topics that the versions have made beside their outputs."""
         versions = {
-            name: replace(found, state_topic=state_topic(str(found.topic)), state_topic_id=self._beside[name])
-            if name in self._beside
-            else found
+            name: replace(found, **self._beside.get(name, {}))  # type: ignore[arg-type]
             for name, found in record.versions.items()
         }
         return replace(record, versions=versions)
@@ -251,7 +261,6 @@ class Attempt:
 
     def _finish(self, begun: VersionOutcome, ended: Ended) -> VersionOutcome:
         """Freeze what a version wrote; or, when it failed, take its topic away."""
-        topic, topic_id = str(begun.topic), str(begun.topic_id)
         report = ended.report
         if report is None or report.measured is None:
             return self._failed(begun, ended.error, ended.hint, ended.log_tail)
@@ -259,27 +268,37 @@ class Attempt:
         began = time.monotonic()
         columns = report.columns if report.columns is not None else {}
         try:
-            output = freeze_output(
-                self._client, self._home, topic, source=self._config.input.topic, view=self._view, columns=columns
+            done = freeze_output(
+                self._client, self._home, begun, source=self._config.input.topic, view=self._view, columns=columns
             )
+            self._check_refused(done)
         except MlstreamError as exc:
             return self._failed(begun, exc.message, exc.hint, ())
         self._tell(replace(self._progress(begun.name, report.rows, "done"), stage="freezing"))
         return replace(
-            begun,
+            done,
             status="complete",
-            topic_id=topic_id,
-            rows=report.rows,
             resumed=report.resumed,
             restarts=ended.restarts,
-            errors=report.errors,
             measured=report.measured,
-            columns=columns,
             classes=None if report.classes is None else tuple(report.classes),
-            output_id=output.id,
-            output_name=topic,
             freeze_seconds=time.monotonic() - began,
         )
+
+    def _check_refused(self, found: VersionOutcome) -> None:
+        """Fail a version that refused more of the records than it may.
+
+        Raises:
+            PredictError: it did.
+        """
+        records, share = found.rows + found.refused, self._config.versions[found.name].refused_at_most
+        if found.refused > int(share * records):
+            raise PredictError(
+                f"version {found.name}: it refused {found.refused:,} of {records:,} records; "
+                f"it may refuse a share of {share:.4g}",
+                hint="correct the model; or let it refuse more, with a larger `refused_at_most`",
+                version=found.name,
+            )
 
     def _failed(
         self, begun: VersionOutcome, error: str | None, hint: str | None, tail: tuple[str, ...]

@@ -20,18 +20,22 @@ class VersionOutcome:
         status: "complete", "failed", or "incomplete" when the run was cut off.
         described: its digests, model, parameters, features and source files, as `Version.describe` gives them.
         topic, topic_id: where its predictions went; None when the topic was deleted again.
+        errors_topic, errors_topic_id: where the records went that got no prediction; None when each got one, or the
+            topic was deleted again.
         state_topic, state_topic_id: where its state went; None when it keeps none, or the topic was deleted again.
         log: the file with what its process printed.
         key: digest of all that decides its predictions, whatever ran beside it.
         reused: the id of the run that computed it, when that was an earlier one.
-        rows: records that it answered.
-        resumed: of these, the ones that were there already when its last process began; the figures leave them out.
+        rows: records that it answered; with `errors` they are the input.
+        resumed: records that were dealt with already when its last process began; the figures leave them out.
         restarts: how often a process of it was killed and started again; no prediction is lost or doubled by it.
-        errors: records that it could not deal with.
+        errors: records that got no prediction: they did not decode, or it refused them.
+        undecodable: of these, the ones that did not decode, which are the same for all versions.
         measured: what its process measured; None when it failed.
         columns: the columns of its predictions and their types, pinned.
         classes: the classes in the order of `scores`.
         output_id, output_name: the snapshot that froze its predictions.
+        errors_id: the snapshot that froze its errors, which has the name of their topic; None when there are none.
         freeze_seconds: how long freezing took.
         error, hint, log_tail: why it failed, and the last lines of its log.
     """
@@ -59,12 +63,27 @@ class VersionOutcome:
     log_tail: tuple[str, ...] = ()
     state_topic: str | None = None
     state_topic_id: str | None = None
+    undecodable: int = 0
+    errors_topic: str | None = None
+    errors_topic_id: str | None = None
+    errors_id: str | None = None
 
     @property
     def beside(self) -> dict[str, str]:
         """The topics that are known to have been made beside its output: name → id."""
-        made = ((self.state_topic, self.state_topic_id),)
+        made = ((self.errors_topic, self.errors_topic_id), (self.state_topic, self.state_topic_id))
         return {topic: topic_id for topic, topic_id in made if topic is not None and topic_id is not None}
+
+    @property
+    def refused(self) -> int:
+        """Records that decoded, and that it had no answer for."""
+        return self.errors - self.undecodable
+
+    @property
+    def frozen(self) -> dict[str, str]:
+        """The snapshots of its outputs: name → id."""
+        made = ((self.output_name, self.output_id), (self.errors_topic, self.errors_id))
+        return {name: snapshot_id for name, snapshot_id in made if name is not None and snapshot_id is not None}
 
     @property
     def digest(self) -> str:
@@ -84,9 +103,8 @@ class VersionOutcome:
 
     @property
     def rows_per_second(self) -> float | None:
-        """Records a second, over `seconds`."""
-        computed = self.rows - self.resumed
-        return None if not self.seconds or not computed else computed / self.seconds
+        """Records dealt with a second, over `seconds`, by its last processes; None when they had nothing to do."""
+        return None if self.measured is None or not self.seconds else self.measured.rows / self.seconds or None
 
     @property
     def latency(self) -> Latency | None:

@@ -11,15 +11,13 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-import polars as pl
-
 from mlstream.broker.admin import KEEP_EVERYTHING, create_topic, delete_topic_by_id
 from mlstream.broker.client import Client
 from mlstream.broker.settling import settled_bounds
-from mlstream.errors import BrokerError, RunError, UnknownTopic
+from mlstream.errors import BrokerError, EmptyRange, RunError, UnknownTopic
 from mlstream.home import Home
-from mlstream.naming import state_topic
+from mlstream.naming import errors_topic, state_topic
+from mlstream.runs.checking import check_output
 from mlstream.runs.layout import decoder
 from mlstream.runs.outcome import VersionOutcome
 from mlstream.runs.plan import Plan
@@ -51,7 +49,7 @@ def clear_leftovers(client: Client, home: Home, earlier: Sequence[Run]) -> None:
             drop_beside(client, found)
             if found.topic is not None and found.topic_id:
                 delete_topic_by_id(client, found.topic, found.topic_id)
-        gone = {**run.versions, **{name: replace(found, topic=None, state_topic=None) for name, found in left.items()}}
+        gone = {**run.versions, **{name: _without_topics(found) for name, found in left.items()}}
         write_record(home, replace(run, versions=gone).to_dict())
 
 
@@ -95,52 +93,60 @@ def make_topics(client: Client, topics: Mapping[str, str], *, like: str, at_leas
 
 
 def freeze_output(
-    client: Client, home: Home, topic: str, *, source: str, view: View, columns: Mapping[str, str]
-) -> Snapshot:
-    """Freeze an output topic under its own name and check it against the input.
+    client: Client, home: Home, outcome: VersionOutcome, *, source: str, view: View, columns: Mapping[str, str]
+) -> VersionOutcome:
+    """Freeze what a version wrote, each topic under its own name, and check it against the input.
 
     Args:
         source: the scored topic.
         view: the decoded input.
         columns: the pinned columns of the predictions.
 
+    Returns:
+        The outcome with what was frozen, and how many records are in it.
+
     Raises:
-        RunError: it does not hold exactly one prediction for each record of the input, in order.
+        RunError: predictions and errors together are not each record of the input once, in order.
         SnapshotError, BrokerError: it cannot be frozen.
     """
+    topic = str(outcome.topic)
+    output = _frozen(client, home, topic)
+    if output is None:
+        raise RunError(
+            f"{topic}: no record of the input got a prediction",
+            hint="correct the model, or let it refuse fewer records with a smaller `refused_at_most`",
+            topic=topic,
+        )
+    beside = errors_topic(topic)
+    errors_id = topics_beside(client, outcome).get(beside)
+    errors = None if errors_id is None else _frozen(client, home, beside)
+    count = check_output(output.view(topic, decoder(columns)), view, topic=topic, source=source, errors=errors)
+    return replace(
+        outcome,
+        rows=output.rows,
+        errors=count.errors,
+        undecodable=count.undecodable,
+        columns=dict(columns),
+        output_id=output.id,
+        output_name=topic,
+        errors_topic=None if errors_id is None else beside,
+        errors_topic_id=errors_id,
+        errors_id=None if errors is None else errors.id,
+    )
+
+
+def _frozen(client: Client, home: Home, topic: str) -> Snapshot | None:
+    """A topic under its own name; None when nothing was committed to it."""
     settled_bounds(client, topic)  # the markers of the last transactions may still be on their way
-    output = snapshot(topic, topics=[topic], connection=client.connection, home=home)
-    check_output(output.view(topic, decoder(columns)), view, topic=topic, source=source)
-    return output
-
-
-def check_output(output: View, view: View, *, topic: str, source: str) -> None:
-    """Compare the records that predictions are for with the input: the same (partition, offset), in the same order.
-
-    Raises:
-        RunError: names the first place where they differ.
-    """
-    for partition in sorted({*view.partitions, *output.partitions}):
-        expected = _offsets(view, partition, "_offset")
-        if partition in output.partitions:
-            found = output.partition(partition)
-            elsewhere = found.filter((pl.col("source_partition") != partition) | (pl.col("source_topic") != source))
-            if elsewhere.height:
-                raise _differs(topic, partition, f"holds {elsewhere.height:,} predictions of other partitions")
-        offsets = _offsets(output, partition, "source_offset")
-        if len(offsets) != len(expected):
-            missing, other = np.setdiff1d(expected, offsets), np.setdiff1d(offsets, expected)
-            first = f"; the first that is missing is for offset {missing[0]}" if len(missing) else ""
-            first += f"; the first that is too much is for offset {other[0]}" if len(other) else ""
-            raise _differs(topic, partition, f"holds {len(offsets):,} predictions for {len(expected):,} records{first}")
-        if not np.array_equal(offsets, expected):
-            at = int((offsets != expected).argmax())
-            raise _differs(topic, partition, f"has the prediction for offset {offsets[at]} where {expected[at]} is due")
+    try:
+        return snapshot(topic, topics=[topic], connection=client.connection, home=home)
+    except EmptyRange:
+        return None
 
 
 def names_beside(topic: str) -> tuple[str, ...]:
     """The names of the topics that a version may make beside its output."""
-    return (state_topic(topic),)
+    return errors_topic(topic), state_topic(topic)
 
 
 def topics_beside(client: Client, outcome: VersionOutcome) -> dict[str, str]:
@@ -152,10 +158,11 @@ def topics_beside(client: Client, outcome: VersionOutcome) -> dict[str, str]:
     found = dict(outcome.beside)
     if outcome.topic is None or not outcome.topic_id:
         return found
-    with suppress(UnknownTopic):
-        if client.topic(outcome.topic).topic_id == outcome.topic_id:
+    there = set(client.topics())
+    with suppress(UnknownTopic):  # deleted since
+        if outcome.topic in there and client.topic(outcome.topic).topic_id == outcome.topic_id:
             for name in names_beside(outcome.topic):
-                if name not in found:
+                if name not in found and name in there:
                     found[name] = client.topic(name).topic_id
     return found
 
@@ -173,23 +180,12 @@ def drop_topics(client: Client, outcome: VersionOutcome) -> VersionOutcome:
     """
     try:
         drop_beside(client, outcome)
-        outcome = replace(outcome, state_topic=None)
+        outcome = replace(outcome, errors_topic=None, state_topic=None)
         delete_topic_by_id(client, str(outcome.topic), str(outcome.topic_id))
     except BrokerError:
         return outcome
     return replace(outcome, topic=None)
 
 
-def _offsets(view: View, partition: int, column: str) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    if partition not in view.partitions:
-        return np.empty(0, np.int64)
-    return np.asarray(view.partition(partition)[column].to_numpy(), np.int64)
-
-
-def _differs(topic: str, partition: int, what: str) -> RunError:
-    return RunError(
-        f"{topic}[{partition}] {what}",
-        hint="nothing else may write to a run's topic; run again with --force",
-        topic=topic,
-        partition=partition,
-    )
+def _without_topics(outcome: VersionOutcome) -> VersionOutcome:
+    return replace(outcome, topic=None, errors_topic=None, state_topic=None)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlstream.config import ExperimentConfig, load_config
+from mlstream.errors import DecodeError
 from mlstream.home import Home, find_home
 from mlstream.runs.outcome import VersionOutcome
 from mlstream.runs.plan import Plan, chosen_versions, make_plan
@@ -99,8 +100,28 @@ def prepare(
     began = time.monotonic()
     on_decoding(stream.rows)
     view = source.view(config.input.topic, config.input.decode)
+    _check_decodes(view)
     plan = make_plan(config, found, snapshot_id=source.id, view_digest=view.digest, schema=dict(view.columns))
     return Prepared(home, source, view, plan, time.monotonic() - began)
+
+
+def _check_decodes(view: View) -> None:
+    """Refuse an input of which no record decodes, before anything is made.
+
+    Raises:
+        DecodeError: names the first one and its reason.
+    """
+    if any(view.rows.values()) or not any(view.faults.values()):
+        return
+    partition, offset, reason = view.dead_letters().select("partition", "offset", "reason").head(1).collect().row(0)
+    raise DecodeError(
+        f"topic {view.topic}: none of its {sum(view.faults.values()):,} records decodes; "
+        f"the first is {view.topic}[{partition}]@{offset}: {reason}",
+        hint="correct `input.decode`",
+        topic=view.topic,
+        partition=partition,
+        offset=offset,
+    )
 
 
 def what_is_known(prepared: Prepared) -> Known:
@@ -124,6 +145,7 @@ def _computed(records: Sequence[Run], plan: Plan) -> dict[str, VersionOutcome]:
         for name, outcome in run.versions.items():
             if name in found or outcome.status != "complete" or plan.version_keys.get(name) != outcome.key:
                 continue
-            if outcome.output_id is not None and Store(run.home).manifest(outcome.output_id).exists():
+            store = Store(run.home)
+            if outcome.frozen and all(store.manifest(frozen).exists() for frozen in outcome.frozen.values()):
                 found[name] = replace(outcome, reused=outcome.reused if outcome.reused is not None else run.id)
     return found

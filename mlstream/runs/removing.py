@@ -111,7 +111,9 @@ def _remove(
     with alone(run.home, run.key, what=f"run {run.id[:_SHOWN]}"):
         # 2. on the cluster
         if keep_topics:
-            stays += [f"{each.outcome.topic}: topics are kept" for each in own if each.outcome.topic is not None]
+            for each in own:
+                topic = each.outcome.topic
+                stays += [f"{name}: topics are kept" for name in (topic, *each.outcome.beside) if name is not None]
         elif own:
             given = connection if connection is not None else find_connection(run.home)
             try:
@@ -189,13 +191,13 @@ def _drop_names(store: Store, outputs: Sequence[_Output]) -> tuple[list[str], li
     gone, stays = [], []
     known = store.refs()
     for each in outputs:
-        name = each.outcome.output_name
-        if name is None or known.get(name) != each.outcome.output_id:
-            continue  # it stands for something else by now
-        try:
-            gone += [removed.name for removed in remove_names(store, [name])]
-        except UnknownSnapshot:
-            continue
-        except (Protected, NameTaken) as exc:
-            stays.append(f"snapshot {exc.message.removeprefix('snapshot ')}")
+        for name, snapshot_id in each.outcome.frozen.items():
+            if known.get(name) != snapshot_id:
+                continue  # it stands for something else by now
+            try:
+                gone += [removed.name for removed in remove_names(store, [name])]
+            except UnknownSnapshot:
+                continue
+            except (Protected, NameTaken) as exc:
+                stays.append(f"snapshot {exc.message.removeprefix('snapshot ')}")
     return gone, stays

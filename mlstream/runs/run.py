@@ -17,6 +17,7 @@ from mlstream.config import ExperimentConfig
 from mlstream.display import Displayed
 from mlstream.errors import RunError, RunIncomplete, UnknownRun, UnknownVersion
 from mlstream.home import Home, find_home
+from mlstream.runs.errors import ERRORS_SCHEMA, as_errors
 from mlstream.runs.layout import as_predictions, decode_lists, decoder
 from mlstream.runs.machine import GitState
 from mlstream.runs.outcome import Input, Repeat, VersionOutcome
@@ -138,12 +139,41 @@ class Run(Displayed):
         Returns:
             `source_topic`, `source_partition` int32, `source_offset` int64, `timestamp` datetime[ms, UTC] (the
             record's event time), `prediction` (binary: bool, regression: float64, multiclass: string or int64), and
-            `score` float64 or `scores` list of float64 when the model gives them.
+            `score` float64 or `scores` list of float64 when the model gives them. Records without a prediction are
+            not among them: `errors` has those.
 
         Raises:
-            RunIncomplete: the version did not answer every record.
+            RunIncomplete: the version did not deal with every record.
             UnknownSnapshot: the home does not have its output any more.
         """
+        found = self._complete(version)
+        output = open_snapshot(str(found.output_id), home=self.home)
+        if "floats" in found.columns.values():
+            decoded = decode_lists(output.scan(str(found.topic)), found.columns)
+        else:
+            decoded = output.scan(str(found.topic), decode=decoder(found.columns))
+        return as_predictions(decoded, found.columns)
+
+    def errors(self, version: str) -> pl.LazyFrame:
+        """The records that got no prediction of a version, as they were, in order of partition and offset.
+
+        Returns:
+            `source_partition` int32, `source_offset` int64, `timestamp` datetime[ms, UTC], `key` and `value` binary,
+            `error` ("undecodable"; or, where the version refused it, "raised" or "invalid") and `reason`, a sentence.
+            No rows when each record got one.
+
+        Raises:
+            RunIncomplete: the version did not deal with every record.
+            UnknownSnapshot: the home does not have its errors any more.
+        """
+        found = self._complete(version)
+        if found.errors_id is None:
+            return pl.LazyFrame(schema=ERRORS_SCHEMA)
+        frozen = open_snapshot(found.errors_id, home=self.home)
+        (topic,) = frozen.topics
+        return as_errors(frozen.scan(topic))
+
+    def _complete(self, version: str) -> VersionOutcome:
         found = self.outcome(version)
         if found.status != "complete" or found.output_id is None or found.topic is None:
             raise RunIncomplete(
@@ -152,12 +182,7 @@ class Run(Displayed):
                 run_id=self.id,
                 version=version,
             )
-        output = open_snapshot(found.output_id, home=self.home)
-        if "floats" in found.columns.values():
-            decoded = decode_lists(output.scan(found.topic), found.columns)
-        else:
-            decoded = output.scan(found.topic, decode=decoder(found.columns))
-        return as_predictions(decoded, found.columns)
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """As it stands in the record: JSON values only."""

@@ -15,6 +15,7 @@ from mlstream.broker.client import Client
 from mlstream.broker.connection import Connection as BrokerConnection
 from mlstream.config import DecodeConfig
 from mlstream.errors import RunError, UsageError
+from mlstream.runs.outcome import VersionOutcome
 from mlstream.runs.outputs import freeze_output
 from mlstream.runs.replay import run
 from tests.runs.conftest import Shop
@@ -97,4 +98,6 @@ def write(shop: Shop, topic: str, answers: list[tuple[int, int]], partitions: li
 def freeze(shop: Shop, client: Client, topic: str) -> int:
     view = open_snapshot(shop.snapshot, home=shop.home).view(shop.topic, DecodeConfig(columns={"x": "float"}))
     columns = {"prediction": "bool"}
-    return freeze_output(client, shop.home, topic, source=shop.topic, view=view, columns=columns).rows
+    topic_id = client.topic(topic).topic_id
+    outcome = VersionOutcome("v1", "incomplete", {}, topic, topic_id, shop.home.path / "v1.log")
+    return freeze_output(client, shop.home, outcome, source=shop.topic, view=view, columns=columns).rows

@@ -87,6 +87,30 @@ def test_a_comparison_is_recorded_in_mlflow(cli: Callable[..., Any], project: Pr
 
 
 @pytest.mark.broker
+def test_conditions_and_gates_decide_the_exit_code_after_the_result(
+    cli: Callable[..., Any], project: Project
+) -> None:
+    worse = cli("compare", "--baseline", "v2", "--no-track", "--fail-if", "log_loss:worse")
+    assert worse.exit_code == 3
+    assert "v1 is worse than v2 on all 6 metrics" in worse.stdout
+    assert "error: 2 gates failed\n  ✗ v1: Log loss not worse than v2: worse (+" in worse.stderr
+    assert cli("compare", "--no-track", "--fail-if", "worse").exit_code == 0
+    gates = [
+        {"metric": "accuracy", "against": "v1", "no_worse_than": 0.005},
+        {"metric": "accuracy", "version": "v3", "better_by": 0, "require": "verdict"},
+    ]
+    record = project.done.to_dict()
+    write_record(project.home, record | {"config": record["config"] | {"gates": gates}})
+    done = cli("compare", "--no-track", "--json")
+    assert done.exit_code == 3
+    assert [(gate["version"], gate["status"]) for gate in done.json["gates"]] == [
+        ("v2", "passed"),
+        ("v3", "passed"),
+        ("v3", "failed"),
+    ]
+
+
+@pytest.mark.broker
 @pytest.mark.parametrize("as_json", [False, True])
 def test_a_dead_tracking_server_is_an_error_after_the_result(
     cli: Callable[..., Any], project: Project, monkeypatch: pytest.MonkeyPatch, as_json: bool

@@ -75,6 +75,12 @@ def _facts(found: Run) -> Iterator[tuple[str, str]]:
             f"{found.git.commit[:12]}{'' if found.git.branch is None else f' on {found.git.branch}'}"
             + (", with changes" if found.git.dirty else ""),
         )
+    for name, outcome in found.versions.items():
+        state = outcome.described.get("git")
+        if state is not None and state["revision"] is not None:
+            yield "revision", f"{name}: {state['revision']}, commit {state['commit'][:12]}"
+        elif state is not None and state["changed"]:
+            yield "changed", f"{name}: {', '.join(state['changed'])}; not as in commit {state['commit'][:12]}"
     reused = {name: outcome.reused for name, outcome in found.versions.items() if outcome.reused is not None}
     if reused:
         yield "reused", ", ".join(f"{name} from {run_id[:12]}" for name, run_id in reused.items())

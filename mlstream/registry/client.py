@@ -1,4 +1,4 @@
-"""A client of MLflow on a store that is known to answer. Writes nothing but the tables of a new store.
+"""A client of MLflow on a store that is known to answer. Writes new stores' tables, and experiments.
 
 MLflow itself would try for minutes where nobody answers, and two processes that open a new store at once both make its
 tables.
@@ -6,6 +6,7 @@ tables.
 
 from __future__ import annotations
 
+import getpass
 import os
 import socket
 import sqlite3
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit
 import requests
 from filelock import FileLock, Timeout
 from mlflow import MlflowClient
+from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 from requests.exceptions import RequestException, SSLError
 from sqlalchemy.engine import make_url
@@ -122,3 +124,40 @@ def is_local(uri: str) -> bool:
 
 def _first_line(message: object) -> str:
     return str(message).strip().split("\n", 1)[0][:300]
+
+
+def experiment_of(client: MlflowClient, name: str, question: str, artifacts: str | None) -> str:
+    """The id of the experiment with a name, which is made when there is none.
+
+    Args:
+        question: what its page says, when it is made.
+        artifacts: where its artifacts go, when it is made; None leaves that to MLflow.
+
+    Raises:
+        TrackingError: it was deleted.
+        MlflowException: MLflow refuses.
+    """
+    found: Experiment | None = client.get_experiment_by_name(name)
+    if found is None:
+        tags = {"mlflow.experimentKind": "custom_model_development", "mlflow.note.content": question}
+        try:
+            return str(client.create_experiment(name, artifacts, tags))
+        except MlflowException as exc:
+            if exc.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            found = client.get_experiment_by_name(name)  # another process made it in the meantime
+    if found is None or found.lifecycle_stage != "active":
+        number = "" if found is None else found.experiment_id
+        raise TrackingError(
+            f"the MLflow experiment {name!r} was deleted",
+            hint=f"restore it (mlflow experiments restore -x {number}) or rename yours",
+        )
+    return str(found.experiment_id)
+
+
+def user() -> str:
+    """Who writes, as MLflow shows it."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return "unknown"

@@ -11,7 +11,7 @@ from typing import Any
 # Nothing else of MLflow's: it imports this module half-way through its own import.
 from mlflow.data.dataset_source import DatasetSource
 
-from mlstream.reporting.dataset import SOURCE_TYPE
+from mlstream.registry.dataset import SOURCE_TYPE
 
 
 class SnapshotSource(DatasetSource):  # type: ignore[misc]  # MLflow is not checked here

@@ -5,7 +5,6 @@ A record is written in numbered steps; the tag that says it is complete is the l
 
 from __future__ import annotations
 
-import getpass
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -18,7 +17,6 @@ from mlflow.data.dataset_source_registry import get_registered_sources, register
 from mlflow.entities import (
     Dataset,
     DatasetInput,
-    Experiment,
     InputTag,
     LoggedModel,
     LoggedModelInput,
@@ -31,11 +29,11 @@ from mlflow.exceptions import MlflowException
 from requests.exceptions import RequestException
 
 from mlstream.comparison.result import Comparison
-from mlstream.errors import TrackingError
-from mlstream.registry.client import is_local, opened
+from mlstream.registry.client import experiment_of, is_local, opened, user
+from mlstream.registry.dataset import SOURCE_TYPE
 from mlstream.registry.place import shown_uri
 from mlstream.reporting import wording
-from mlstream.reporting.dataset import SOURCE_TYPE, snapshot_dataset
+from mlstream.reporting.dataset import snapshot_dataset
 from mlstream.reporting.facts import RunFacts
 from mlstream.reporting.items import (
     COMPARISON,
@@ -65,7 +63,7 @@ def record(comparison: Comparison, run: RunFacts, *, uri: str, artifacts: str | 
     """
     with opened(uri, artifacts) as client:
         # 1. the experiment, with a place for artifacts where we choose it
-        experiment_id = _experiment(client, comparison, artifacts)
+        experiment_id = experiment_of(client, comparison.experiment, comparison.question, artifacts)
         # 2. a complete record of the same comparison is enough
         found = _completed(client, [experiment_id], f"tags.`{COMPARISON}` = '{comparison.id}'", uri)
         if found is not None:
@@ -132,7 +130,7 @@ class _Writer:
             self._client.set_terminated(run_id, "FAILED")
 
     def _start(self, name: str, parent: str | None = None) -> str:
-        tags = {STATUS: "writing", COMPARISON: self._comparison.id, "mlflow.user": _user()}
+        tags = {STATUS: "writing", COMPARISON: self._comparison.id, "mlflow.user": user()}
         tags[KIND] = "comparison" if parent is None else "version"
         if parent is not None:
             tags["mlflow.parentRunId"] = parent
@@ -214,26 +212,6 @@ def _batches(metrics: list[LoggedMetric], params: list[LoggedParam], tags: list[
         metrics, params, tags = metrics[_BATCH_METRICS:], params[_BATCH_OTHERS:], tags[_BATCH_OTHERS:]
 
 
-def _experiment(client: MlflowClient, comparison: Comparison, artifacts: str | None) -> str:
-    name = comparison.experiment
-    found: Experiment | None = client.get_experiment_by_name(name)
-    if found is None:
-        tags = {"mlflow.experimentKind": "custom_model_development", "mlflow.note.content": comparison.question}
-        try:
-            return str(client.create_experiment(name, artifacts, tags))
-        except MlflowException as exc:
-            if exc.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-            found = client.get_experiment_by_name(name)  # another process made it in the meantime
-    if found is None or found.lifecycle_stage != "active":
-        number = "" if found is None else found.experiment_id
-        raise TrackingError(
-            f"the MLflow experiment {name!r} was deleted",
-            hint=f"restore it (mlflow experiments restore -x {number}) or rename yours",
-        )
-    return str(found.experiment_id)
-
-
 def _completed(client: MlflowClient, experiments: list[str], condition: str, uri: str) -> Tracked | None:
     complete = f"tags.`{KIND}` = 'comparison' AND tags.`{STATUS}` = '{COMPLETED}'"
     filters = " AND ".join(filter(None, (complete, condition)))
@@ -262,13 +240,6 @@ def _tracked(uri: str, experiment_id: str, run_id: str, children: dict[str, str]
     served = urlsplit(uri).scheme in ("http", "https")
     url = f"{shown.rstrip('/')}/{run_page(experiment_id, run_id)}" if served else None
     return Tracked(experiment_id, run_id, url, children, shown)
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        return "unknown"
 
 
 if SnapshotSource not in get_registered_sources():

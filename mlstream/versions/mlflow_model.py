@@ -81,7 +81,7 @@ def pyfunc_predictor(
 ) -> Predictor:
     """The predictor of a model that MLflow loads.
 
-    It is asked with a pandas frame of the features: those of the experiment, else the columns of its signature.
+    It is asked with a pandas frame of the columns of its signature, or where it has none, of the features.
 
     Args:
         parameters: given to its `predict` as MLflow's `params`, when there are any.
@@ -144,8 +144,10 @@ def _prepare(reference: ModelReference, *, trust: bool, where: str) -> None:
 
 def _columns(reference: ModelReference, features: tuple[str, ...] | None, where: str) -> tuple[str, ...] | None:
     """The columns to ask with."""
-    if features is None or reference.columns is None:
-        return reference.columns if features is None else features
+    if reference.columns is None:
+        return features
+    if features is None:
+        return reference.columns
     lacking = [name for name in reference.columns if name not in features]
     if lacking:
         raise VersionLoadError(
@@ -153,7 +155,7 @@ def _columns(reference: ModelReference, features: tuple[str, ...] | None, where:
             hint="give the version its own `features:`, or leave them out: the signature's columns are taken then",
             where=where,
         )
-    return features
+    return reference.columns  # MLflow would leave out the others, and say so for every batch
 
 
 def _changed(reference: ModelReference, why: str, where: str) -> VersionLoadError:

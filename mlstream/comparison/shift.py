@@ -36,7 +36,9 @@ def kolmogorov_smirnov(own: Floats, other: Floats) -> float:
 
 def stability_index(own: Floats, reference: Floats) -> float:
     """The population stability index of numbers, over the deciles of the reference."""
-    edges = np.unique(np.quantile(reference, _DECILES))
+    edges, times = np.unique(np.quantile(reference, _DECILES), return_counts=True)
+    # A value that is several deciles at once gets a bin of its own.
+    edges = np.unique(np.concatenate([edges, np.nextafter(edges[times > 1], np.inf)]))
     bins = edges.size + 1
     counts = [np.bincount(np.searchsorted(edges, part, side="right"), minlength=bins) for part in (own, reference)]
     return _index(counts[0] / own.size, counts[1] / reference.size)

@@ -35,7 +35,7 @@ def read_evidence(run: Run, *, against: Snapshot | None = None) -> Evidence:
     return Evidence(
         records=records,
         predictions={name: _read_predictions(run, name) for name in names},
-        errors={name: run.versions[name].errors for name in names},
+        errors={name: run.versions[name].refused for name in names},
         labels=labels,
         classes={name: known for name in names if (known := run.versions[name].classes) is not None},
         against=None if against is None else _read_other(against, config.input.topic, config.input.decode),

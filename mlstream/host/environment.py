@@ -1,4 +1,7 @@
-"""The variables that a model's process gets: those it needs to run as it did, and none that may hold a secret. Pure."""
+"""The variables that a model's process gets: those it needs to run as it did, and none that may hold a secret. Pure.
+
+A training's process gets the same, and what reading the snapshot takes.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,6 @@ PASSED = frozenset(
         "PYTHONHASHSEED",
         "PYTHONUTF8",
         "PYTHONIOENCODING",
-        "PYTHONDONTWRITEBYTECODE",
         "MLSTREAM_DEBUG",
     }
 )
@@ -51,8 +53,30 @@ PASSED_PREFIXES = (
     "ROCR_",
     "HIP_",
 )
-# Where our own interpreter finds packages. Another one must not see them.
-OUR_PATH = frozenset({"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"})
+# Where our own interpreter finds packages: another one must not see them. And another one is in a cache of ours, where
+# it may keep what it compiled, whatever holds for ours.
+OURS_ONLY = frozenset({"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE"})
+
+
+# What opens a store at a URL: the credentials of the storage are its own, not the broker's and not MLflow's.
+_STORE_PREFIXES = ("AWS_", "AZURE_", "FSSPEC_", "GCS_", "GOOGLE_", "OBJECT_STORE_", "S3_")
+_PROXIES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"})
+_CACHE = "MLSTREAM_CACHE"
+
+
+def training_environment(variables: Mapping[str, str], *, same_python: bool, remote: bool) -> dict[str, str]:
+    """Those of the variables that a training's process gets.
+
+    Args:
+        variables: the parent's.
+        same_python: whether it runs in the parent's interpreter.
+        remote: whether the snapshot is in a store at a URL, which it may have to read from.
+    """
+    found = clean_environment(variables, same_python=same_python)
+    for name, value in variables.items():
+        if name == _CACHE or (remote and (name in _PROXIES or name.startswith(_STORE_PREFIXES))):
+            found[name] = value
+    return found
 
 
 def clean_environment(variables: Mapping[str, str], *, same_python: bool) -> dict[str, str]:
@@ -62,5 +86,5 @@ def clean_environment(variables: Mapping[str, str], *, same_python: bool) -> dic
         variables: the worker's.
         same_python: whether the model runs in the worker's interpreter.
     """
-    passed = PASSED | OUR_PATH if same_python else PASSED
+    passed = PASSED | OURS_ONLY if same_python else PASSED
     return {name: value for name, value in variables.items() if name in passed or name.startswith(PASSED_PREFIXES)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -50,12 +50,14 @@ class Answer:
         score: binary: (n,), the probability of the positive class; multiclass: (n, classes), in the order of `classes`;
             None when the version gives no scores.
         classes: of the columns of `score`; empty unless multiclass.
+        own: metric of the experiment's own → its value for each record, (n,).
     """
 
     version: str
     predicted: NDArray[Any]
     score: Floats | None = None
     classes: tuple[Class, ...] = ()
+    own: Mapping[str, Floats] = field(default_factory=dict)
 
 
 def read_truth(task: Task, labels: pl.Series) -> Truth:
@@ -73,9 +75,9 @@ def read_truth(task: Task, labels: pl.Series) -> Truth:
                 hint="make `labels.value` a comparison, for example \"status = 'late'\"",
             )
         return Truth(task, booleans)
-    if task == "regression":
+    if task in ("regression", "quantile"):
         if not labels.dtype.is_numeric():
-            raise LabelError(f"labels are {_kind(labels)}; a regression needs numbers")
+            raise LabelError(f"labels are {_kind(labels)}; a {task} needs numbers")
         numbers = labels.cast(pl.Float64).to_numpy()
         if not np.isfinite(numbers).all() or np.abs(numbers).max(initial=0.0) > LARGEST:
             raise LabelError("a label is not a finite number", hint="make `labels.value` null where there is no truth")
@@ -100,7 +102,8 @@ def read_answers(
     Raises:
         ComparisonError: names the version whose predictions are null, NaN, of the wrong type, or no probabilities.
     """
-    read = {"binary": _read_binary, "multiclass": _read_multiclass, "regression": _read_regression}[config.task]
+    readers = {"binary": _read_binary, "multiclass": _read_multiclass}
+    read = readers.get(config.task, _read_regression)
     return {name: read(config, name, frame, truth, classes.get(name)) for name, frame in predictions.items()}
 
 

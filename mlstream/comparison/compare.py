@@ -22,6 +22,7 @@ from mlstream.comparison.disagreements import Answered
 from mlstream.comparison.explain import Labelled, compare_answers, explain_labelled
 from mlstream.comparison.figures import find_metric, measure, point
 from mlstream.comparison.labels import find_labels
+from mlstream.comparison.own_metrics import OwnFunction, describe_own, measure_own
 from mlstream.comparison.result import Comparison, Cost, Drift, Floor
 from mlstream.comparison.shift import find_drift
 from mlstream.config import ExperimentConfig
@@ -51,6 +52,7 @@ class Evidence:
         labels: the label stream's `_partition`, `_offset`, `_timestamp` and columns; None when records hold their own.
         classes: version → the classes of its `scores`, in their order.
         against: records of another snapshot that the input is held against.
+        functions: metric of the experiment's own → its function.
         costs: what versions cost.
         floor: what came of computing the baseline again, without `metrics`.
         repeats: the baseline's predictions as they were computed again, where they differ.
@@ -62,6 +64,7 @@ class Evidence:
     labels: pl.DataFrame | None = None
     classes: Mapping[str, Sequence[Class]] = field(default_factory=dict)
     against: Other | None = None
+    functions: Mapping[str, OwnFunction] = field(default_factory=dict)
     costs: tuple[Cost, ...] = ()
     floor: Floor | None = None
     repeats: Sequence[pl.DataFrame] = ()
@@ -130,7 +133,8 @@ def compare_predictions(
         deltas=(),
         floor=evidence.floor,
         agreement=agreement(config, paired.predictions, chosen),
-        settings=_settings(config, allow_missing=allow_missing),
+        settings=_settings(config, allow_missing=allow_missing)
+        | {"custom_metrics": describe_own(config, evidence.functions)},
         paired=paired.records.height,
     )
     labels: pl.Series | None = None
@@ -160,9 +164,7 @@ def _with_metrics(
     truth = read_truth(config.task, labelled.values)
     mask = pl.Series(labelled.chosen)
     times_ms = paired.records.filter(mask)["_timestamp"].dt.epoch("ms").to_numpy().astype(np.int64)
-    answers = read_answers(
-        config, {name: frame.filter(mask) for name, frame in paired.predictions.items()}, truth, evidence.classes
-    )
+    answers = _read(config, evidence, paired, labelled.values, mask, truth)
     ordered = _ordered(answers, found)
     measured = measure(config, truth, ordered, times_ms)
     told = Labelled(paired.records, labelled.chosen, truth, ordered, measured.grid, measured.block)
@@ -178,6 +180,19 @@ def _with_metrics(
         **explain_labelled(config, told),
     )
     return whole, _spread(labelled.values, labelled.chosen)
+
+
+def _read(
+    config: ExperimentConfig, evidence: Evidence, paired: Paired, labels: pl.Series, mask: pl.Series, truth: Truth
+) -> dict[str, Answer]:
+    """The answers to the labelled records, with what metrics of the experiment's own make of them."""
+    predictions = {name: frame.filter(mask) for name, frame in paired.predictions.items()}
+    answers = read_answers(config, predictions, truth, evidence.classes)
+    if not config.custom_metrics:
+        return answers
+    said = check_answers(config, predictions, evidence.classes)
+    own = measure_own(config, evidence.functions, paired.records.filter(mask), labels, said)
+    return {name: replace(answer, own=own[name]) for name, answer in answers.items()}
 
 
 def _spread(labels: pl.Series, chosen: NDArray[np.bool_]) -> pl.Series:
@@ -205,15 +220,15 @@ def _floor(
     floor = evidence.floor
     if floor is None or floor.version != baseline.version:
         return floor
-    known = {name: point(find_metric(name), truth, baseline) for name in config.metric_names}
-    apart = {name: 0.0 for name, value in known.items() if value is not None}
+    known = {name: point(find_metric(config, name), truth, baseline) for name in config.metric_names}
+    apart = {name: 0.0 for name, value in known.items() if value is not None and name not in config.custom_metrics}
     for frame in evidence.repeats:
         identity = paired.records.select(RECORD)
         known_rows = frame.join(identity, left_on=SOURCE, right_on=RECORD, how="semi", maintain_order="left")
         again = pair(identity, {floor.version: known_rows}, {}).predictions[floor.version].filter(pl.Series(chosen))
         answer = read_answers(config, {floor.version: again}, truth, evidence.classes)[floor.version]
         for name in apart:
-            value, own = point(find_metric(name), truth, answer), known[name]
+            value, own = point(find_metric(config, name), truth, answer), known[name]
             if value is not None and own is not None:
                 apart[name] = max(apart[name], abs(value - own))
     return replace(floor, metrics=apart)

@@ -71,7 +71,7 @@ def explain_labelled(config: ExperimentConfig, found: Labelled) -> dict[str, Any
     told: dict[str, Any] = {"calibration": tuple(calibrated), "curves": tuple(curves)}
     if len(found.answers) < 2:
         return told
-    metrics = [find_metric(name) for name in config.metric_names]
+    metrics = [find_metric(config, name) for name in config.metric_names]
     named = measure_slices(config, _named(config, found), metrics, *_of(found))
     return told | {"slices": named} | _search(config, found, metrics, named)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,7 +11,8 @@ import numpy as np
 from mlstream.comparison.answers import Answer, Truth
 from mlstream.comparison.blocks import MIN_BLOCKS, MIN_INTERVAL_BLOCKS, Grid, choose_factor, cut, cut_finely, describe
 from mlstream.comparison.bootstrap import Estimate, Figure, Quantity, estimate, influence
-from mlstream.comparison.metrics import METRICS, Metric
+from mlstream.comparison.calibration import CalibrationError
+from mlstream.comparison.metrics import METRICS, CoverageGap, Metric, own_mean, pinball
 from mlstream.comparison.ranking import RANKING_METRICS
 from mlstream.comparison.result import Blocks, DeltaResult, Interval, MetricResult
 from mlstream.comparison.sums import Floats, Integers
@@ -51,12 +53,14 @@ class Row:
         undefined: version → why it has none.
         values: version → the exact figure.
         tables: version → (blocks, columns).
+        records: how many it is over.
     """
 
     metric: Metric
     undefined: Mapping[str, str]
     values: Mapping[str, float]
     tables: Mapping[str, Floats]
+    records: int
 
     def defined(self, pair: Pair) -> bool:
         """Whether all versions of the pair have the figure."""
@@ -108,7 +112,7 @@ def measure(config: ExperimentConfig, truth: Truth, answers: Sequence[Answer], t
     """
     automatic = config.bootstrap.block == "auto"
     grid, cell = cut_finely(times_ms) if automatic else cut(times_ms, _length_ms(config))
-    rows = [tally(find_metric(name), truth, answers, cell, len(grid)) for name in config.metric_names]
+    rows = [tally(find_metric(config, name), truth, answers, cell, len(grid)) for name in config.metric_names]
     versions = [answer.version for answer in answers]
 
     single: list[Pair] = [(name, None) for name in versions]
@@ -145,9 +149,18 @@ def measure(config: ExperimentConfig, truth: Truth, answers: Sequence[Answer], t
     )
 
 
-def find_metric(name: str) -> Metric:
+def find_metric(config: ExperimentConfig, name: str) -> Metric:
     """The metric of that name, which the configuration has checked."""
-    return RANKING_METRICS[name] if name in RANKING_METRICS else METRICS[name]
+    own = config.custom_metrics.get(name)
+    if own is not None:
+        return own_mean(name, higher_is_better=own.better == "higher")
+    if name in RANKING_METRICS:
+        return RANKING_METRICS[name]
+    if name == "expected_calibration_error":
+        return CalibrationError()
+    if config.quantile is not None and name in ("pinball_loss", "coverage_gap"):
+        return pinball(config.quantile) if name == "pinball_loss" else CoverageGap(config.quantile)
+    return METRICS[name]
 
 
 def point(metric: Metric, truth: Truth, answer: Answer) -> float | None:
@@ -174,7 +187,7 @@ def tally(metric: Metric, truth: Truth, answers: Sequence[Answer], block: Intege
         table = metric.tally(truth, answer, block, blocks)
         tables[answer.version] = table
         values[answer.version] = metric.point(truth, answer, table.sum(axis=0))
-    return Row(metric, undefined, values, tables)
+    return Row(metric, undefined, values, tables, len(truth))
 
 
 def _block(rows: Sequence[Row], pairs: Sequence[Pair], grid: Grid) -> tuple[Grid, list[Row], Integers]:
@@ -263,6 +276,7 @@ def delta_result(
         verdict=judgement.verdict,
         reason=judgement.reason,
         independent_p=independent.get(own) if name == "accuracy" else None,
+        more_records=None if judgement.times is None else math.ceil((judgement.times - 1) * row.records),
     )
 
 

@@ -221,6 +221,57 @@ class R2:
         return spread
 
 
+@dataclass(frozen=True, slots=True)
+class CoverageGap:
+    """How far the share of labels at or below the prediction is from the quantile's level. Sums: records, below."""
+
+    level: float
+    name: str = "coverage_gap"
+    higher_is_better: bool = False
+    bounds: tuple[float, float] = (0.0, 1.0)
+
+    def undefined(self, truth: Truth, answer: Answer) -> str | None:
+        return None
+
+    def point(self, truth: Truth, answer: Answer, total: Floats) -> float:
+        return float(self.value(total))
+
+    def tally(self, truth: Truth, answer: Answer, block: Integers, blocks: int) -> Floats:
+        below = truth.values <= answer.predicted
+        return np.column_stack([count(block, blocks), count(block, blocks, of=below)])
+
+    def value(self, sums: Floats) -> Floats:
+        return np.abs(divide(sums[..., 1], sums[..., 0]) - self.level)
+
+    def gradient(self, sums: Floats) -> Floats:
+        share = divide(sums[..., 1], sums[..., 0])
+        side = divide(np.sign(share - self.level), sums[..., 0])
+        return np.stack([-side * share, side], axis=-1)
+
+    def support(self, sums: Floats) -> tuple[int, str]:
+        return int(np.count_nonzero(sums[:, 0])), "records"
+
+
+def pinball(level: float) -> Mean:
+    """The loss whose least mean is at the quantile of that level (Koenker & Bassett 1978)."""
+
+    def loss(truth: Truth, answer: Answer) -> Floats:
+        above = truth.values - answer.predicted
+        found: Floats = np.maximum(level * above, (level - 1) * above)
+        return found
+
+    return Mean("pinball_loss", False, (0.0, INF), loss)
+
+
+def own_mean(name: str, *, higher_is_better: bool) -> Mean:
+    """The mean of a value of the experiment's own, which answers bring."""
+
+    def loss(truth: Truth, answer: Answer) -> Floats:
+        return answer.own[name]
+
+    return Mean(name, higher_is_better, (-INF, INF), loss)
+
+
 def one_class(truth: Truth) -> str | None:
     """Why a figure that needs two classes does not exist, or None."""
     if truth.task == "multiclass":

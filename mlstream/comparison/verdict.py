@@ -6,21 +6,25 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy.special import bdtr
+from scipy.special import bdtr, ndtri
 
 from mlstream.comparison.bootstrap import Estimate
 from mlstream.comparison.result import Verdict
 
 # Differences below this share of the figures are rounding: point values are exact to nine digits.
 NEGLIGIBLE = 1e-9
+POWER = 0.8
+# Nobody freezes a range a thousand times as long: then nothing is said.
+MOST_TIMES = 1000.0
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A verdict, and why it is inconclusive."""
+    """A verdict, and of an inconclusive one why, and how many times the data would settle it; None when unknown."""
 
     verdict: Verdict
     reason: str | None = None
+    times: float | None = None
 
 
 def judge(
@@ -50,7 +54,7 @@ def judge(
     low, high = interval
     if low > 0 or high < 0:
         return Judgement("better" if (low > 0) == higher_is_better else "worse")
-    return Judgement("inconclusive", _how_much_more((high - low) / 2, margin, confidence))
+    return _unsettled(estimate.value, (high - low) / 2, margin, confidence)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -72,10 +76,24 @@ def mcnemar(only_own: int, only_other: int) -> float:
     return min(1.0, 2 * float(bdtr(min(only_own, only_other), discordant, 0.5)))
 
 
-def _how_much_more(half_width: float, margin: float | None, confidence: float) -> str:
+def _unsettled(value: float, half_width: float, margin: float | None, confidence: float) -> Judgement:
+    """How much more data would settle it; a half-width shrinks with the root of the data.
+
+    With a margin: so much that the half-width is the margin. Without one, or when it is there already: so much that a
+    difference as large as the one seen is told from 0 with a power of POWER.
+    """
     crossing = f"the {confidence * 100:g} % interval holds 0"
-    if margin is None or margin <= 0 or half_width <= margin:
-        return crossing
-    times = (half_width / margin) ** 2
-    amount = f"{times:.1f}" if times < 10 else f"{math.ceil(times):,}"
-    return f"{crossing}; about {amount} times the data would bring its half-width down to the margin"
+    if margin is not None and 0 < margin < half_width:
+        times = (half_width / margin) ** 2
+        told = f"{crossing}; about {_amount(times)} times the data would bring its half-width down to the margin"
+        return Judgement("inconclusive", told, times)
+    bound = float(ndtri((1 + confidence) / 2))
+    times = math.inf if value == 0 else (half_width / value * (1 + float(ndtri(POWER)) / bound)) ** 2
+    if times > MOST_TIMES:
+        return Judgement("inconclusive", crossing)
+    told = f"about {_amount(times)} times the data would tell a difference as large as this from 0"
+    return Judgement("inconclusive", f"{crossing}; {told}", times)
+
+
+def _amount(times: float) -> str:
+    return f"{times:.1f}" if times < 10 else f"{math.ceil(times):,}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,7 +17,7 @@ from mlstream.errors import MlstreamError
 from mlstream.naming import check_name
 from mlstream.ranges import parse_duration_s, parse_size
 
-Task = Literal["binary", "multiclass", "regression"]
+Task = Literal["binary", "multiclass", "regression", "quantile"]
 Scalar = str | int | float | bool | None
 
 CLASSIFICATION_METRICS = (
@@ -32,7 +33,16 @@ METRICS: dict[Task, tuple[str, ...]] = {
     "binary": CLASSIFICATION_METRICS,
     "multiclass": ("accuracy", "balanced_accuracy", "log_loss"),
     "regression": REGRESSION_METRICS,
+    "quantile": ("pinball_loss", "coverage_gap"),
 }
+# Computed when they are named.
+OPTIONAL_METRICS: dict[Task, tuple[str, ...]] = {
+    "binary": ("expected_calibration_error",),
+    "multiclass": ("expected_calibration_error",),
+    "regression": (),
+    "quantile": ("mae",),
+}
+_METRIC_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 def _duration(value: object) -> str:
@@ -159,6 +169,30 @@ class BootstrapConfig(Section):
     seed: int = 0
 
 
+class CustomMetricConfig(Section):
+    """A figure of your own: a value for each labelled record, whose mean over records is compared."""
+
+    value: str | None = Field(
+        None,
+        description="SQL over the record's columns, label, prediction and score, for example "
+        "'CASE WHEN prediction THEN CASE WHEN label THEN 40 ELSE -5 END ELSE 0 END'",
+    )
+    function: str | None = Field(
+        None,
+        description="path.py:function, given a polars frame with the record's columns, label, prediction and score, "
+        "that gives a number for each row; it runs in the process that compares",
+    )
+    better: Literal["higher", "lower"] = "higher"
+
+    @model_validator(mode="after")
+    def _one(self) -> CustomMetricConfig:
+        if (self.value is None) == (self.function is None):
+            raise ValueError("a metric of your own needs `value` or `function`, one of them")
+        if self.function is not None and not re.fullmatch(r"[^:]+\.py:[A-Za-z_][A-Za-z0-9_]*", self.function):
+            raise ValueError(f"{self.function!r} is not path.py:function")
+        return self
+
+
 class SliceSearchConfig(Section):
     """How the slices are looked for on which a version is worse than the baseline."""
 
@@ -168,9 +202,7 @@ class SliceSearchConfig(Section):
     metric: str | None = Field(
         None, description="the metric that is looked at, a mean over records; when left out the finest that there is"
     )
-    least_records: Annotated[int, Field(ge=1)] = Field(
-        100, description="slices of fewer labelled records are left out"
-    )
+    least_records: Annotated[int, Field(ge=1)] = Field(100, description="slices of fewer labelled records are left out")
     rate: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.1, description="the share of what is found that may be found by chance (Benjamini & Yekutieli 2001)"
     )
@@ -239,7 +271,16 @@ class ExperimentConfig(Section):
     baseline: str | None = Field(
         None, description="the version that the others are compared with; the first when left out"
     )
-    metrics: list[str] | None = Field(None, description="all metrics of the task when left out")
+    metrics: list[str] | None = Field(
+        None,
+        description="all metrics of the task when left out, but for expected_calibration_error, which must be named",
+    )
+    custom_metrics: dict[str, CustomMetricConfig] = Field(
+        default_factory=dict, description="name → a figure of your own, computed beside the metrics"
+    )
+    quantile: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="of a quantile task: the level that predictions are for, for example 0.9"
+    )
     margins: dict[str, float] = Field(
         default_factory=dict, description="metric → the difference that does not matter in practice"
     )
@@ -294,9 +335,17 @@ class ExperimentConfig(Section):
     def _agree(self) -> ExperimentConfig:
         if self.baseline is not None and self.baseline not in self.versions:
             raise ValueError(f"baseline {self.baseline!r} is not a version; there are: {', '.join(self.versions)}")
-        known = METRICS[self.task]
-        for name in [*(self.metrics or ()), *self.margins]:
+        if (self.task == "quantile") != (self.quantile is not None):
+            raise ValueError("`quantile:` is the level of a quantile task, for example 0.9; give both or neither")
+        known = METRICS[self.task] + OPTIONAL_METRICS[self.task]
+        for name in self.custom_metrics:
+            if not _METRIC_NAME.fullmatch(name) or name in {each for names in METRICS.values() for each in names}:
+                raise ValueError(f"custom_metrics: {name!r} cannot be used as a name; use small letters, digits and _")
+        for name in self.metrics or ():
             if name not in known:
+                raise ValueError(f"{name!r} is not a metric of a {self.task} task; use {_nearest(name, known)}")
+        for name in self.margins:
+            if name not in (*known, *self.custom_metrics):
                 raise ValueError(f"{name!r} is not a metric of a {self.task} task; use {_nearest(name, known)}")
         for gate in self.gates:
             self._check_gate(gate)
@@ -318,8 +367,9 @@ class ExperimentConfig(Section):
 
     @property
     def metric_names(self) -> tuple[str, ...]:
-        """The metrics that were named, else all of the task."""
-        return tuple(self.metrics) if self.metrics is not None else METRICS[self.task]
+        """The metrics that were named, else all of the task; then those of your own."""
+        named = tuple(self.metrics) if self.metrics is not None else METRICS[self.task]
+        return (*named, *self.custom_metrics)
 
     @property
     def path(self) -> Path:

@@ -12,6 +12,7 @@ from mlstream.comparison.labels import needed_columns
 from mlstream.comparison.result import Cost, Floor
 from mlstream.config import DecodeConfig, LabelConfig
 from mlstream.errors import ComparisonError, CoverageError, LabelError, RunError
+from mlstream.reporting.own_functions import load_functions
 from mlstream.runs.outcome import VersionOutcome
 from mlstream.runs.run import Run, open_run
 from mlstream.snapshots.snapshot import Snapshot
@@ -39,6 +40,7 @@ def read_evidence(run: Run, *, against: Snapshot | None = None) -> Evidence:
         labels=labels,
         classes={name: known for name in names if (known := run.versions[name].classes) is not None},
         against=None if against is None else _read_other(against, config.input.topic, config.input.decode),
+        functions=load_functions(config),
         costs=tuple(_cost(run.versions[name]) for name in names),
         floor=_floor(run),
         repeats=_repeats(run),

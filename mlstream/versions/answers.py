@@ -163,6 +163,7 @@ def _multiclass(answer: Any, expected: Expected, rows: _Rows) -> dict[str, pl.Se
 _READ: Mapping[Task, Callable[[Any, Expected, _Rows], dict[str, pl.Series]]] = {
     "binary": _binary,
     "regression": _regression,
+    "quantile": _regression,
     "multiclass": _multiclass,
 }
 

@@ -51,9 +51,18 @@ def test_inconclusive_says_how_much_more_data_the_margin_needs() -> None:
         found.reason
         == "the 95 % interval holds 0; about 4.0 times the data would bring its half-width down to the margin"
     )
-    assert judge(estimate(0.5), higher_is_better=True, confidence=0.95, margin=None, scale=1.0).reason == (
-        "the 95 % interval holds 0"
+    assert found.times == pytest.approx(4.0, rel=1e-2)
+
+
+def test_without_a_margin_it_says_what_a_difference_as_large_as_the_one_seen_needs() -> None:
+    found = judge(estimate(1.0), higher_is_better=True, confidence=0.95, margin=None, scale=1.0)
+    # Where 1.96 + 0.84 standard errors are seen there is a power of 80 %
+    assert found.times == pytest.approx((1.96 + 0.8416) ** 2, rel=1e-2)
+    assert found.reason == (
+        "the 95 % interval holds 0; about 7.9 times the data would tell a difference as large as this from 0"
     )
+    nothing = judge(estimate(0.0), higher_is_better=True, confidence=0.95, margin=None, scale=1.0)
+    assert (nothing.reason, nothing.times) == ("the 95 % interval holds 0", None)
 
 
 def test_rounding_is_no_difference() -> None:

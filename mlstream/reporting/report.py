@@ -47,6 +47,7 @@ def _render(name: str, comparison: Comparison, run: RunFacts) -> str:
         named_slices=report_details.slice_groups(comparison, "named"),
         searched_slices=report_details.slice_groups(comparison, "searched"),
         search_sentence=report_details.search_sentence(comparison),
+        slice_notes=report_details.slice_notes(comparison),
         figures=report_details.figures(comparison),
         shifts=report_details.shifts(comparison),
         disagreements=report_details.disagreements(comparison),

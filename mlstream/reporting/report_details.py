@@ -107,6 +107,15 @@ def search_sentence(comparison: Comparison) -> str:
     )
 
 
+def slice_notes(comparison: Comparison) -> tuple[str, ...]:
+    """Why verdicts on slices are inconclusive, each reason with the slices that it is about."""
+    reasons: dict[str, list[str]] = {}
+    for found in comparison.slices:
+        if found.reason is not None and found.slice not in reasons.setdefault(found.reason, []):
+            reasons[found.reason].append(found.slice)
+    return tuple(f"Inconclusive on {wording.listed(slices)}: {reason}." for reason, slices in reasons.items())
+
+
 def _reach(found: Iterable[SliceResult], metric: str) -> float:
     ends = [0.0]
     for one in found:
@@ -195,11 +204,13 @@ def _time(time_ms: int) -> str:
 
 def changes(comparison: Comparison) -> tuple[Table, ...]:
     """For each version and label: the baseline's answers against the version's."""
+    groups: dict[tuple[str, str | None], list[Change]] = {}
+    for one in comparison.changes:
+        groups.setdefault((one.version, one.label), []).append(one)
     tables = []
-    for (version, label), found in groupby(comparison.changes, key=lambda one: (one.version, one.label)):
-        cells = list(found)
+    for (version, label), cells in groups.items():
         name = version if label is None else f"{version}, where the label is {label}"
-        classes = list(dict.fromkeys(answer for one in cells for answer in (one.baseline_answer, one.answer)))
+        classes = sorted({answer for one in cells for answer in (one.baseline_answer, one.answer)})
         make = _cross if len(classes) <= MAX_CLASSES else _largest
         tables.append(make(name, cells, classes))
     return tuple(tables)

@@ -31,6 +31,7 @@ from mlstream.versions import Record, Version, missing_columns, resolve_version
 
 SAMPLE_ROWS = 20_000
 _SIZES = (1, 7)  # alone; and one that divides no power of two, so that rows move within the batch
+_LEAST_BATCHES = 2  # of the experiment's size, of each partition that is asked for
 _MOST_BATCHES = 500  # of a size: a call costs about a millisecond, and an estimator some more
 _PLACE = ("source_partition", "source_offset")
 
@@ -164,7 +165,7 @@ def check_batches(
     absent = None if found.features is None else missing_columns(found.features, [name for name, _ in view.columns])
     if absent is not None:
         raise UsageError(f"version {version}: {absent}", hint="correct its features")
-    sample = _sample(view, rows)
+    sample = _sample(view, rows, config.batch_rows)
     if not sample:
         raise UsageError(f"{view.topic} has no records in this snapshot", hint="choose another snapshot")
     log = home.path / "checks" / config.experiment / f"{version}.log"
@@ -178,8 +179,7 @@ def check_batches(
             usual, _ = asking.ask(config.batch_rows, sample)
             again = asking.compare(usual, config.batch_rows, sample, again=True)
             sizes = tuple(
-                asking.compare(usual, size, _fewer(sample, size))
-                for size in sorted({*_SIZES, max(sample.values())} - {config.batch_rows})
+                asking.compare(usual, size, _fewer(sample, size)) for size in _sizes(sample, config.batch_rows)
             )
             host.finish()
         except PredictError as exc:
@@ -284,16 +284,26 @@ def _words(frame: pl.DataFrame) -> str:
     return ", ".join(f"{name} ({kind})" for name, kind in frame.schema.items() if name not in (*_PLACE, "refused"))
 
 
-def _sample(view: View, rows: int) -> dict[int, int]:
-    """How many records of each partition: of all about the same number, as far as they have them."""
+def _sample(view: View, rows: int, batch_rows: int) -> dict[int, int]:
+    """How many records of each partition: about as many of each, and of so few partitions that it is more than a batch.
+
+    (A partition that is one batch anyway is cut the same when it is asked all at once.)
+    """
+    by_size = sorted(view.partitions, key=lambda partition: view.rows[partition])
     chosen: dict[int, int] = {}
     left = rows
-    by_size = sorted(view.partitions, key=lambda partition: view.rows[partition])
-    for number, partition in enumerate(by_size):
-        share = -(-left // (len(by_size) - number))
+    asked = by_size[-max(1, rows // (_LEAST_BATCHES * batch_rows)) :]
+    for number, partition in enumerate(asked):
+        share = -(-left // (len(asked) - number))
         chosen[partition] = min(view.rows[partition], share)
         left -= chosen[partition]
-    return {partition: chosen[partition] for partition in view.partitions if chosen[partition]}
+    return {partition: chosen[partition] for partition in view.partitions if chosen.get(partition)}
+
+
+def _sizes(sample: dict[int, int], batch_rows: int) -> list[int]:
+    """The sizes to ask in, without those that cut the sample as batches of the experiment's size do."""
+    most = max(sample.values())
+    return sorted({size for size in (*_SIZES, most) if min(size, most) != min(batch_rows, most)})
 
 
 def _fewer(sample: dict[int, int], size: int) -> dict[int, int]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @VERSION
 @click.option("--snapshot", required=True, metavar="NAME", help="The records: a snapshot's name or id.")
 @click.option(
-    "--rows", type=click.IntRange(1), default=20_000, show_default=True, metavar="N", help="How many of its records."
+    "--rows", type=click.IntRange(1), default=20_000, show_default=True, metavar="N", help="How many at most."
 )
 @CONFIG
 @JSON

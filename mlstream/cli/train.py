@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mlstream.cli.context import Session
+
+if TYPE_CHECKING:
+    from mlstream.runs.training import Trained
 
 
 @click.command()
 @click.argument("config", metavar="CONFIG")
 @click.option("--snapshot", required=True, metavar="NAME", help="What to train on: a name or an id.")
 @click.option("--version", "versions", multiple=True, metavar="V", help="Only this version; may be repeated.")
+@click.option("--register", is_flag=True, help="Register what is trained in MLflow, as versions of models.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj
-def train(session: Session, config: str, snapshot: str, versions: tuple[str, ...], as_json: bool) -> None:
+def train(
+    session: Session, config: str, snapshot: str, versions: tuple[str, ...], register: bool, as_json: bool
+) -> None:
     """Fit the versions of CONFIG that have a `train:` function, on a frozen snapshot.
 
     Each is called in a process of its own, as function(snapshot, config). What it returns is written to the file that
     `model:` names (or the one under `files:`), with a note of what made it beside it.
+
+    With --register, MLflow gets a run for each, with the snapshot as its dataset, and estimators become versions of
+    registered models: a version's `model:` may name the models:/NAME/N that is printed.
     """
     from mlstream.config import load_config
     from mlstream.runs.training import check_trained
@@ -33,10 +42,15 @@ def train(session: Session, config: str, snapshot: str, versions: tuple[str, ...
 
     found = load_config(config)
     trained = train_versions(
-        found, snapshot=snapshot, versions=versions if versions else None, home=session.at, progress=say
+        found,
+        snapshot=snapshot,
+        versions=versions if versions else None,
+        register=register,
+        home=session.at,
+        progress=say,
     )
     if as_json:
-        session.emit_json([_as_json(part.version, part.path, part.note, part.error) for part in trained])
+        session.emit_json([_as_json(part) for part in trained])
     else:
         from rich.table import Table
 
@@ -51,8 +65,15 @@ def train(session: Session, config: str, snapshot: str, versions: tuple[str, ...
                 figures = [f"{part.note['rows']:,}", f"{part.note['seconds']:.1f}", part.note["digest"][:12]]
             table.add_row(part.version, shown, *figures)
         session.out.print(table)
+        for part in trained:
+            if part.registered is not None:
+                what = f"run {part.registered.run_id}" if part.registered.uri is None else part.registered.uri
+                click.echo(f"{part.version}: {what}")
     check_trained(trained)
 
 
-def _as_json(version: str, path: Any, note: dict[str, Any] | None, error: str | None) -> dict[str, Any]:
-    return {"version": version, "path": str(path), "error": error, **(note if note is not None else {})}
+def _as_json(part: Trained) -> dict[str, Any]:
+    found = {"version": part.version, "path": str(part.path), "error": part.error}
+    if part.registered is not None:
+        found |= {"model": part.registered.uri, "run_id": part.registered.run_id, "mlflow": part.registered.place}
+    return {**found, **(part.note if part.note is not None else {})}

@@ -26,7 +26,7 @@ from mlstream.runs.spec import Report, TrainTask
 from mlstream.snapshots.snapshot import Snapshot, open_snapshot
 from mlstream.versions.files import write_atomically
 from mlstream.versions.importing import Account, load_attribute, raised
-from mlstream.versions.reference import ESTIMATOR_SUFFIXES, parse_code
+from mlstream.versions.reference import ESTIMATOR_SUFFIXES, PICKLE_SUFFIXES, parse_code
 from mlstream.versions.sources import find_sources
 
 
@@ -56,6 +56,8 @@ def train(task: TrainTask, reports: Reports) -> Report:
     trust = config.versions[task.version].trust
     data = as_bytes(trained, target.name, trust=trust, where=f"version {task.version}")
     note = _note(config, snapshot, text, sources.digest, trained, data, seconds)
+    if target.name.endswith(ESTIMATOR_SUFFIXES):
+        note["types"] = _types(data, target.name)
     if task.environment is not None:
         note["environment"] = task.environment
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -99,6 +101,15 @@ def as_bytes(trained: Any, name: str, *, trust: bool, where: str) -> bytes:
             f"{where}: training returned a {type(trained).__name__}, which cannot be written to {name}: {exc}",
             hint="return JSON values, a text or bytes; for an estimator let `model:` name a .skops file",
         ) from exc
+
+
+def _types(data: bytes, name: str) -> list[str]:
+    """What skops must be told to trust in a file; a pickle does not say what it holds."""
+    if name.endswith(PICKLE_SUFFIXES):
+        return []
+    from mlstream.versions.trusted import listed_types
+
+    return listed_types(data)
 
 
 def _note(

@@ -1,23 +1,27 @@
 """Train the versions that have a `train:` function on a frozen snapshot, each in a process of its own.
 
 What a training returns goes to the version's file: the one that `model:` names when it is an estimator's, else the one
-under `files:`. Versions without `train:` are left alone.
+under `files:`; and, where it is asked for, to MLflow. Versions without `train:` are left alone.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from mlstream.config import ExperimentConfig, load_config
-from mlstream.errors import RunError, UnknownVersion, UsageError
+from mlstream.errors import RunError, UnknownVersion, UsageError, VersionLoadError
 from mlstream.home import Home, find_home
+from mlstream.registry.registration import Registered, Registration, check_reachable
+from mlstream.registry.registration import register as register_all
+from mlstream.registry.uri import ModelUri
 from mlstream.runs.fleet import Ended, run_workers
 from mlstream.runs.machine import threads_for
 from mlstream.runs.plan import chosen_versions
+from mlstream.runs.registering import registration_of
 from mlstream.runs.run import config_values
 from mlstream.runs.spec import Report, TrainTask
 from mlstream.snapshots.snapshot import Snapshot, open_snapshot
@@ -39,6 +43,7 @@ class Trained:
         note: what made the file: snapshot, rows, seconds, digest, versions of Python and scikit-learn; None when it
             failed.
         error, hint, log_tail: why it failed.
+        registered: where MLflow has it; None where that was not asked for.
     """
 
     version: str
@@ -48,6 +53,7 @@ class Trained:
     error: str | None = None
     hint: str | None = None
     log_tail: tuple[str, ...] = ()
+    registered: Registered | None = None
 
 
 def train(
@@ -55,6 +61,7 @@ def train(
     *,
     snapshot: str | Snapshot,
     versions: Sequence[str] | None = None,
+    register: bool = False,
     home: Home | str | Path | None = None,
     progress: Listener | None = None,
 ) -> list[Trained]:
@@ -64,6 +71,7 @@ def train(
         config: an experiment or its file.
         snapshot: what to train on, or its name or id.
         versions: which versions; all that have a `train:` when None.
+        register: record the trainings in MLflow, and register estimators as versions of models there.
         home: where snapshots are kept; found as `find_home` says when None.
         progress: called in this thread when a training starts and ends, and before its environment is built.
 
@@ -73,11 +81,14 @@ def train(
     Raises:
         UsageError: no version, or a named one, has a `train:`.
         UnknownVersion, UnknownSnapshot, VersionLoadError: something is not there; nothing was started.
+        TrackingError: MLflow cannot be reached, which is found out before anything is started, or refuses.
     """
     home = home if isinstance(home, Home) else find_home(home)
     config = config if isinstance(config, ExperimentConfig) else load_config(config)
     source = snapshot if isinstance(snapshot, Snapshot) else open_snapshot(snapshot, home=home)
     source.stream(config.input.topic)
+    if register:
+        check_reachable(home)
     targets = {name: target_of(config, name) for name in _trainable(config, versions)}
     surroundings = {name: _surroundings(config, name, target, progress) for name, target in targets.items()}
     folder = home.path / "training" / config.experiment
@@ -110,7 +121,8 @@ def train(
         log.unlink(missing_ok=True)  # what an earlier training said
     with source.store.in_use(source.id, f"a training for {config.experiment}"):
         ended = run_workers(tasks, logs={(name, 0): log for name, log in logs.items()}, on_report=hear)
-    return [_trained(name, target, logs[name], ended[name, 0]) for name, target in targets.items()]
+    trained = [_trained(name, target, logs[name], ended[name, 0]) for name, target in targets.items()]
+    return _register(config, source, trained, home) if register else trained
 
 
 def check_trained(trained: Sequence[Trained]) -> None:
@@ -140,6 +152,11 @@ def target_of(config: ExperimentConfig, name: str) -> Path:
     function = parse_code(str(own.train), root=config.root, where=f"{where}.train")
     find_sources(function, root=config.root, where=f"{where}.train")
     reference = parse_model(own.model, root=config.root, where=f"{where}.model")
+    if isinstance(reference, ModelUri):
+        raise UsageError(
+            f"{where}.train: which file does it make? `model:` is {own.model}, which MLflow keeps",
+            hint="let `model:` name a .skops file, train it with --register, and name what that prints in a version",
+        )
     if isinstance(reference, FileReference):
         return reference.path
     if len(own.files) != 1:
@@ -148,6 +165,29 @@ def target_of(config: ExperimentConfig, name: str) -> Path:
             hint="name one file under `files:`, which the code reads",
         )
     return config.root / own.files[0]
+
+
+def _register(config: ExperimentConfig, source: Snapshot, trained: Sequence[Trained], home: Home) -> list[Trained]:
+    """Register what was trained. What cannot be registered has failed, though its file is there."""
+    asked: dict[str, Registration] = {}
+    refused: dict[str, VersionLoadError] = {}
+    for found in trained:
+        if found.note is not None:
+            try:
+                asked[found.version] = registration_of(
+                    config, found.version, snapshot=source, target=found.path, note=found.note
+                )
+            except VersionLoadError as exc:
+                refused[found.version] = exc
+    known = {found.version: found for found in (register_all(list(asked.values()), home=home) if asked else ())}
+    done = []
+    for found in trained:
+        if found.version in refused:
+            why = refused[found.version]
+            done.append(replace(found, note=None, error=why.message, hint=why.hint))
+        else:
+            done.append(replace(found, registered=known.get(found.version)))
+    return done
 
 
 def _surroundings(config: ExperimentConfig, name: str, target: Path, progress: Listener | None) -> Surroundings | None:

@@ -129,6 +129,11 @@ def dump_estimator(estimator: Any, name: str, *, trust: bool, where: str) -> byt
     return stable_bytes(data)
 
 
+def listed_types(data: bytes) -> list[str]:
+    """The types in a skops file that skops reads only when it is told that they are trusted."""
+    return sorted(skops_io.get_untrusted_types(data=data))
+
+
 def _load_skops(data: bytes, name: str, *, trust: bool, where: str) -> Any:
     unknown = _check_types(data, name, trust=trust, where=where)
     return skops_io.loads(data, trusted=sorted(TRUSTED_TYPES.union(unknown)))
@@ -136,7 +141,7 @@ def _load_skops(data: bytes, name: str, *, trust: bool, where: str) -> Any:
 
 def _check_types(data: bytes, name: str, *, trust: bool, where: str) -> list[str]:
     """The types in a file that are not on the list; refused unless it is trusted."""
-    unknown = sorted(set(skops_io.get_untrusted_types(data=data)) - TRUSTED_TYPES)
+    unknown = sorted(set(listed_types(data)) - TRUSTED_TYPES)
     if unknown and not trust:
         raise VersionLoadError(
             f"{where}: {name} holds types that are not trusted: {', '.join(unknown)}",

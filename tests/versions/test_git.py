@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -127,6 +128,37 @@ def test_a_project_in_a_folder_of_its_repository(experiment: Experiment, repo: R
     config = config.located(outer / "moved" / "c.yaml", outer / "moved")
     with pytest.raises(VersionLoadError, match=r"revision main~1 \([0-9a-f]{12}\) has no folder moved, where the proj"):
         version(config.model_copy(update={"versions": experiment(git="main~1").versions}))
+
+
+def test_an_estimators_file_and_an_environments_are_those_of_the_revision(experiment: Experiment, repo: Repo) -> None:
+    repo.write("models/m.skops", "weights of then")
+    repo.write("requirements.txt", "polars\n??? no requirement\n")
+    then = repo.commit("fitted")
+    repo.write("models/m.skops", "weights of now")
+    repo.write("requirements.txt", "polars\n")
+    found = version(experiment(model="models/m.skops", git=then))
+    assert found.weights_digest == hashlib.sha256(b"weights of then").hexdigest()
+    assert found.load_spec.root == found.root != repo.top
+    with pytest.raises(VersionLoadError, match=rf"(?s)versions\.v1\.environment: .*, at revision {then} \("):
+        version(experiment(environment="requirements.txt", git=then))
+
+
+def test_a_linked_worktree_of_a_bare_repository(experiment: Experiment, repo: Repo, tmp_path: Path) -> None:
+    bare, linked = tmp_path / "bare.git", tmp_path / "linked"
+    repo.git("clone", "--quiet", "--bare", repo.top, bare)
+    repo.git("-C", bare, "worktree", "add", "--quiet", "--detach", linked, "doubling")
+    config = experiment(git="HEAD").located(linked / "c.yaml", linked)
+    assert answer(config) == [2.0, 4.0, 8.0]
+    config = experiment(git="main").located(linked / "c.yaml", linked)
+    assert answer(config) == [5.0, 10.0, 20.0]
+    here = version(experiment().located(linked / "c.yaml", linked)).git
+    assert here is not None
+    assert (here.commit, here.changed) == (repo.git("rev-parse", "doubling"), ())
+
+
+def test_an_object_that_replaces_a_commit_does_not(experiment: Experiment, repo: Repo) -> None:
+    repo.git("replace", "doubling", "main")
+    assert answer(experiment(git="doubling")) == [2.0, 4.0, 8.0]
 
 
 def test_repository_and_working_tree_stay_as_they_are_and_no_hook_runs(experiment: Experiment, repo: Repo) -> None:

@@ -101,6 +101,19 @@ class Bad(Counts):
         raise KeyError("seen")
 
 
+class Picky(Counts):
+    """Raises for negative x after it has counted, one record at a time; and has no answer for zero."""
+
+    def predict(self, frame: pl.DataFrame) -> np.ndarray:
+        found = []
+        for x in frame["x"].to_list():
+            self.seen += 1
+            if x < 0:
+                raise ValueError(f"{x} is negative")
+            found.append(float("nan") if x == 0 else float(self.seen))
+        return np.array(found)
+
+
 def one() -> Counts:
     if not SHARED:
         SHARED.append(Counts())
@@ -229,3 +242,23 @@ def test_a_factory_that_gives_no_instance_of_its_own_to_a_partition_is_refused(
     ask(host, 0, 1)
     with pytest.raises(VersionLoadError, match=words):
         ask(host, 1, 1)
+
+
+def test_a_record_that_is_refused_because_predict_raised_leaves_no_trace_in_the_state(make_host: MakeHost) -> None:
+    host = make_host("Picky")
+    columns = pl.DataFrame({"x": [1.0, -1.0, 1.0, 1.0, -2.0, 0.0, -3.0, 1.0, 1.0]})
+    answer = host.predict(columns, first=Record("orders", 3, 0), most_refused=9)
+    assert [(each.row, each.error) for each in answer.refused] == [
+        (1, "raised"),
+        (4, "raised"),
+        (5, "invalid"),
+        (6, "raised"),
+    ]
+    assert answer.predictions["prediction"].to_list() == [
+        1,
+        2,
+        3,
+        5,
+        6,
+    ]  # it has seen the one that it had no answer for
+    assert host.state(3) == b"6"

@@ -18,6 +18,8 @@ from mlstream.errors import ComparisonError, LabelError
 Class = str | int
 # Probabilities of several classes are sums of rounded numbers: float32 models are off by about 1e-6.
 SUM_TOLERANCE = 1e-3
+# Every class is counted in every block: with more of them, blocks hold next to none of each.
+MOST_CLASSES = 1_000
 # Squares and their sums stay finite below this.
 LARGEST = 1e100
 
@@ -86,6 +88,12 @@ def read_truth(task: Task, labels: pl.Series) -> Truth:
         raise LabelError(
             f"labels are {_kind(labels)}; classes are strings or whole numbers",
             hint="cast them in `labels.value`, for example CAST(x AS TEXT)",
+        )
+    if labels.n_unique() > MOST_CLASSES:
+        raise LabelError(
+            f"labels have {labels.n_unique():,} classes, for example {labels[0]!r}; "
+            f"at most {MOST_CLASSES:,} are compared",
+            hint="if they are quantities, it is a regression; if they are many names, group them in `labels.value`",
         )
     classes = tuple(labels.unique().sort().to_list())
     return Truth(task, _codes(labels, classes), classes)

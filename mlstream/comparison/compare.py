@@ -175,6 +175,7 @@ def _with_metrics(
         value_blocks=measured.value_blocks,
         metrics=measured.metrics,
         deltas=measured.deltas,
+        series=measured.series,
         floor=_floor(config, evidence, paired, labelled.chosen, truth, ordered[0]),
         settings=found.settings | {"score_grid": measured.score_grid},
         **explain_labelled(config, told),

@@ -272,3 +272,21 @@ class Floor:
     differing: int
     largest: float
     metrics: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One version's figure in each interval of event time that holds labelled records; to be looked at, not judged by.
+
+    Attributes:
+        version, metric: of what.
+        length_s: of an interval, in seconds.
+        starts_ms: when each begins, ms since 1970, rising.
+        values: the figure of its records; None where it is not defined.
+    """
+
+    version: str
+    metric: str
+    length_s: float
+    starts_ms: tuple[int, ...]
+    values: tuple[float | None, ...]

@@ -116,7 +116,7 @@ def _cut_all(config: ExperimentConfig, found: Labelled) -> Iterator[Conditions]:
         return
     # A slice by what the label is computed from would only say what the label is.
     rule = config.labels
-    told = set() if rule is None or rule.topic is not None else set(value_expression(rule).meta.root_names())
+    told = set() if rule is None or rule.source is not None else set(value_expression(rule).meta.root_names())
     yield from cut_columns(found.records, [name for name in columns if name not in told])
     times = found.records["_timestamp"]
     if _span_ms(times) >= _HOURS_FROM_MS:

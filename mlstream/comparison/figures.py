@@ -14,7 +14,8 @@ from mlstream.comparison.bootstrap import Estimate, Figure, Quantity, estimate, 
 from mlstream.comparison.calibration import CalibrationError
 from mlstream.comparison.metrics import METRICS, CoverageGap, Metric, own_mean, pinball
 from mlstream.comparison.ranking import RANKING_METRICS
-from mlstream.comparison.result import Blocks, DeltaResult, Interval, MetricResult
+from mlstream.comparison.result import Blocks, DeltaResult, Interval, MetricResult, Series
+from mlstream.comparison.series import over_time
 from mlstream.comparison.sums import Floats, Integers
 from mlstream.comparison.verdict import Judgement, holm, judge, mcnemar
 from mlstream.config import ExperimentConfig
@@ -33,6 +34,7 @@ class Measured:
         score_grid: how far the ranking metrics of the histograms are from the exact ones: metric → version →
             difference.
         grid, block: the blocks of the deltas, and which of them each record is in, (n,).
+        series: the figures over event time.
     """
 
     metrics: tuple[MetricResult, ...]
@@ -42,6 +44,7 @@ class Measured:
     score_grid: dict[str, dict[str, float]]
     grid: Grid
     block: Integers
+    series: tuple[Series, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +149,7 @@ def measure(config: ExperimentConfig, truth: Truth, answers: Sequence[Answer], t
         {row.metric.name: _grid_error(row) for row in rows if row.metric.name in RANKING_METRICS and row.values},
         delta_grid,
         inside[cell],
+        over_time(value_rows, value_grid),
     )
 
 

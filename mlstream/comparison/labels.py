@@ -1,4 +1,4 @@
-"""Find the truth of each record: a field of the record, or a label that came later in another stream. Reads nothing.
+"""Find the truth of each record: a field of the record, or a label that came later from elsewhere. Reads nothing.
 
 A label belongs to a record when the declared columns are equal and, if the experiment says `within`, when it came at
 the record's event time or up to `within` after it. A record is *due* when its whole window had passed at the label
@@ -64,7 +64,7 @@ def value_expression(rule: LabelConfig) -> pl.Expr:
 def needed_columns(rule: LabelConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The decoded columns that the join reads of a record, and of a label (none when it is in the record)."""
     of_value = tuple(value_expression(rule).meta.root_names())
-    if rule.topic is None:
+    if rule.source is None:
         return of_value, ()
     return tuple(rule.on), tuple(dict.fromkeys((*rule.on, *of_value)))
 
@@ -75,20 +75,21 @@ def find_labels(rule: LabelConfig, records: pl.DataFrame, labels: pl.DataFrame |
     Args:
         rule: what the experiment says of labels.
         records: `_partition`, `_offset`, `_timestamp` and the record's columns that the rule names.
-        labels: the label stream's `_partition`, `_offset`, `_timestamp` and columns; None when the rule has no topic.
+        labels: of the label stream `_partition`, `_offset`, `_timestamp` and columns; of a table or file likewise, with
+            the number of the row as `_offset`, and null as `_timestamp` without `time:`. None when records hold them.
 
     Raises:
         LabelError: a column or an expression is wrong, a record has two labels, or one that is due has none and the
             rule says `missing: refuse`.
     """
-    if rule.topic is None:
+    if rule.source is None:
         found = _evaluate(rule, records, "the record")
         count = np.ones(records.height, dtype=np.int64)
         due = np.ones(records.height, dtype=np.bool_)
         cut_ms: int | None = None
     else:
         if labels is None:
-            raise LabelError(f"labels.topic: the snapshot's stream {rule.topic} was not given")
+            raise LabelError(f"labels: the snapshot's {rule.source} was not given")
         found, count = _join(rule, records, labels)
         cut_ms = None if labels["_timestamp"].count() == 0 else int(_epoch_ms(labels.drop_nulls("_timestamp")).max())
         due = _due(rule, records, cut_ms)
@@ -122,10 +123,10 @@ def find_labels(rule: LabelConfig, records: pl.DataFrame, labels: pl.DataFrame |
 
 def describe(rule: LabelConfig) -> str:
     """The rule in a line."""
-    if rule.topic is None:
+    if rule.source is None:
         return f"{rule.value}, from the record"
     window = "" if rule.within is None else f", within {rule.within}"
-    return f"{rule.value}, from {rule.topic} on {', '.join(rule.on)}{window}"
+    return f"{rule.value}, from {rule.source} on {', '.join(rule.on)}{window}"
 
 
 def _evaluate(rule: LabelConfig, frame: pl.DataFrame, what: str) -> pl.Series:
@@ -146,7 +147,7 @@ def _evaluate(rule: LabelConfig, frame: pl.DataFrame, what: str) -> pl.Series:
 
 def _join(rule: LabelConfig, records: pl.DataFrame, labels: pl.DataFrame) -> tuple[pl.Series, Integers]:
     """The label of each record (null when there is none, or a null one) and how many it has: 0 or 1."""
-    for what, frame in (("the record", records), (f"a label of {rule.topic}", labels)):
+    for what, frame in (("the record", records), (f"a label of {rule.source}", labels)):
         absent = [name for name in rule.on if name not in frame.columns]
         if absent:
             raise _absent("labels.on", absent, what, frame)
@@ -154,10 +155,10 @@ def _join(rule: LabelConfig, records: pl.DataFrame, labels: pl.DataFrame) -> tup
         own, other = records.schema[name], labels.schema[name]
         if own != other and not (own.is_integer() and other.is_integer()):
             raise LabelError(
-                f"labels.on: {name} is {own} in the record and {other} in {rule.topic}: they are never equal",
+                f"labels.on: {name} is {own} in the record and {other} in {rule.source}: they are never equal",
                 hint="declare the column's type under input.decode.columns or labels.decode.columns",
             )
-    values = _evaluate(rule, labels, f"a label of {rule.topic}")
+    values = _evaluate(rule, labels, f"a label of {rule.source}")
     wanted, keys = _keys(rule, records, labels)
     times = _times(rule, labels)
     usable = np.flatnonzero(keys >= 0)
@@ -194,7 +195,7 @@ def _times(rule: LabelConfig, labels: pl.DataFrame) -> Integers:
     if labels["_timestamp"].null_count():
         if rule.within is not None:
             raise LabelError(
-                f"{labels['_timestamp'].null_count():,} labels of {rule.topic} have no event time",
+                f"{labels['_timestamp'].null_count():,} labels of {rule.source} have no event time",
                 hint="without it, `within` cannot be checked: write labels with a timestamp, or leave `within` out",
             )
         return np.zeros(labels.height, dtype=np.int64)
@@ -253,12 +254,14 @@ def _doubled(
     several = int((stop - first > 1).sum())
     which = ", ".join(
         f"partition {labels['_partition'][at]} offset {labels['_offset'][at]}"
+        if rule.topic is not None
+        else f"row {labels['_offset'][at]}"
         for at in order[first[row] : min(stop[row], first[row] + 2)].tolist()
     )
     key = ", ".join(f"{name}={records[name][row]}" for name in rule.on)
     return LabelError(
         f"{several:,} records have more than one label; the first is partition {records['_partition'][row]}, "
-        f"offset {records['_offset'][row]} ({key}), with {rule.topic} {which}",
+        f"offset {records['_offset'][row]} ({key}), with {rule.source} {which}",
         hint="add a column to labels.on that tells the records apart, or shorten labels.within",
     )
 

@@ -25,6 +25,7 @@ from mlstream.comparison.details import (
     Floor,
     Interval,
     ScoreShift,
+    Series,
     SliceResult,
     SliceSearch,
     Verdict,
@@ -50,6 +51,7 @@ __all__ = [
     "LabelCoverage",
     "MetricResult",
     "ScoreShift",
+    "Series",
     "SliceResult",
     "SliceSearch",
     "Verdict",
@@ -178,6 +180,7 @@ class Comparison(Displayed):
     drift: Drift | None = None
     costs: tuple[Cost, ...] = ()
     floor: Floor | None = None
+    series: tuple[Series, ...] = ()
 
     def metric(self, version: str, metric: str) -> MetricResult:
         """The value of `metric` for `version`.
@@ -253,6 +256,7 @@ _DETAILS: dict[str, Any] = {
     "drift": Drift | None,
     "costs": tuple[Cost, ...],
     "floor": Floor | None,
+    "series": tuple[Series, ...],
 }
 
 

@@ -73,9 +73,17 @@ class InputConfig(Section):
 
 
 class LabelConfig(Section):
-    """Where the truth comes from: a field of the record itself, or another stream of the same snapshot."""
+    """Where the truth comes from: a field of the record itself, or another stream, table or file of the snapshot."""
 
     topic: str | None = Field(None, description="the topic that brings the labels; without it, the input's own record")
+    table: str | None = Field(None, description="the table of the snapshot that brings the labels, a row each")
+    file: str | None = Field(
+        None, description="the file of the snapshot that brings the labels, a row each: .csv, .parquet or .jsonl"
+    )
+    time: str | None = Field(
+        None,
+        description="of a table or file: the column with the time at which a label came (a time, or ms since 1970)",
+    )
     decode: DecodeConfig = DecodeConfig()
     on: list[str] = Field(
         default_factory=list,
@@ -95,9 +103,23 @@ class LabelConfig(Section):
 
     @model_validator(mode="after")
     def _joined(self) -> LabelConfig:
-        if self.topic is not None and not self.on:
-            raise ValueError("labels from another topic need `on:`, the columns that tell which record a label is for")
+        given = sum(found is not None for found in (self.topic, self.table, self.file))
+        if given > 1:
+            raise ValueError("labels come from one of topic, table and file")
+        if given and not self.on:
+            raise ValueError("labels from elsewhere need `on:`, the columns that tell which record a label is for")
+        if self.time is not None and self.table is None and self.file is None:
+            raise ValueError("`time:` is for labels from a table or a file; records of a topic have their own")
+        if self.within is not None and self.time is None and given and self.topic is None:
+            raise ValueError("`within:` needs `time:`, the column with the time at which a label came")
         return self
+
+    @property
+    def source(self) -> str | None:
+        """What brings the labels, in words; None for the record itself."""
+        if self.table is not None:
+            return f"table {self.table}"
+        return f"file {self.file}" if self.file is not None else self.topic
 
 
 class VersionConfig(Section):

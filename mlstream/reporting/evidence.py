@@ -12,6 +12,7 @@ from mlstream.comparison.labels import needed_columns
 from mlstream.comparison.result import Cost, Floor
 from mlstream.config import DecodeConfig, LabelConfig
 from mlstream.errors import ComparisonError, CoverageError, LabelError, RunError
+from mlstream.reporting.label_rows import read_label_rows
 from mlstream.reporting.own_functions import load_functions
 from mlstream.runs.outcome import VersionOutcome
 from mlstream.runs.run import Run, open_run
@@ -77,8 +78,10 @@ def _read_input(run: Run, snapshot: Snapshot) -> tuple[pl.DataFrame, pl.DataFram
         records = whole.head(1).collect()  # the join words the error; to suggest a column it must see all of them
     else:
         records = whole.select(_record_columns(names, of_record)).collect()
-    if rule.topic is None:
+    if rule.source is None:
         return records, None
+    if rule.topic is None:
+        return records, read_label_rows(rule, snapshot)
     return records, _scan(snapshot, _label_topic(rule, snapshot), rule.decode, of_label)
 
 

@@ -105,3 +105,9 @@ def test_zero_and_one_are_false_and_true() -> None:
     found = compare_columns("binary", LABEL.astype(int), v1=GOOD, v2=GOOD.with_columns(pl.col("prediction").cast(int)))
     assert found.metric("v1", "accuracy").value == found.metric("v2", "accuracy").value == 1.0
     assert found.agreement == {"v2": 1.0}
+
+
+def test_more_classes_than_blocks_can_hold_are_refused() -> None:
+    label = np.array([f"parcel {row}" for row in range(2_000)])
+    with pytest.raises(LabelError, match=r"labels have 2,000 classes, for example 'parcel 0'; at most 1,000"):
+        compare_columns("multiclass", label, v1=pl.DataFrame({"prediction": label}))

@@ -64,7 +64,7 @@ def test_an_unknown_field_is_no_comparison(found: Comparison) -> None:
 
 KINDS = [
     *(Comparison, Coverage, LabelCoverage, Blocks, MetricResult, DeltaResult, Interval),
-    *(SliceResult, SliceSearch, Disagreement, Change, Calibration, CalibrationBin, Curve, ScoreShift),
+    *(SliceResult, SliceSearch, Disagreement, Change, Calibration, CalibrationBin, Curve, ScoreShift, Series),
     *(Drift, ColumnDrift, Cost, Floor),
 ]
 

@@ -84,6 +84,9 @@ def _facts(found: Run) -> Iterator[tuple[str, str]]:
     reused = {name: outcome.reused for name, outcome in found.versions.items() if outcome.reused is not None}
     if reused:
         yield "reused", ", ".join(f"{name} from {run_id[:12]}" for name, run_id in reused.items())
+    kept = [outcome.state_topic for outcome in found.versions.values() if outcome.state_topic is not None]
+    if kept:
+        yield "state", ", ".join(kept)
     restarts = {name: outcome.restarts for name, outcome in found.versions.items() if outcome.restarts}
     if restarts:
         yield "restarts", ", ".join(f"{name} {count}" for name, count in restarts.items())

@@ -138,6 +138,7 @@ def check_batches(
     rows: int = SAMPLE_ROWS,
     home: Home | str | Path | None = None,
     progress: Listener | None = None,
+    on_building: Callable[[str], None] | None = None,
 ) -> BatchCheck:
     """Ask a version for the first records of each partition: in batches as a run has them, again, one by one, in
     sevens, and all at once. Small batches are asked for fewer records.
@@ -149,9 +150,11 @@ def check_batches(
         rows: how many records, over all partitions.
         home: where snapshots are kept; found as `find_home` says when None.
         progress: called with a size before its batches are asked for, and whether that is the second time.
+        on_building: called with the name of an environment's file before it is built, which may take minutes.
 
     Raises:
-        UnknownVersion, UnknownSnapshot, UnknownTopic, VersionLoadError, DecodeError: something is not there.
+        UnknownVersion, UnknownSnapshot, UnknownTopic, VersionLoadError, TrackingError, DecodeError: something is not
+            there.
         PredictError, HostFailed: the model failed.
         UsageError: there is nothing to ask.
     """
@@ -160,7 +163,7 @@ def check_batches(
     home = home if isinstance(home, Home) else find_home(home)
     config = config if isinstance(config, ExperimentConfig) else load_config(config)
     source = snapshot if isinstance(snapshot, Snapshot) else open_snapshot(snapshot, home=home)
-    found = resolve_version(config, version)
+    found = resolve_version(config, version, home=home, on_building=on_building)
     view = source.view(config.input.topic, config.input.decode)
     absent = None if found.features is None else missing_columns(found.features, [name for name, _ in view.columns])
     if absent is not None:

@@ -58,7 +58,7 @@ class Version:
         environment: what `environment_digest` was made from.
         python: the interpreter of its own environment; None for the one that this process runs in.
         checkout: where its files are, when they are those of a revision; None for the working tree.
-        git: where its files stand in git; None outside a repository.
+        git: where its files stand in git; None outside a repository, and when it has none in the project.
         found: what MLflow knows of its model; None for models that are not MLflow's.
     """
 
@@ -276,6 +276,8 @@ def _state(version: Version) -> CodeState | None:
     data = {name: digest for name, digest in version.files.items() if (root / name).resolve().is_relative_to(root)}
     if isinstance(version.reference, FileReference) and version.weights_digest is not None:
         data[version.reference.path.relative_to(config.root).as_posix()] = version.weights_digest
+    if not code and not data:
+        return None
     try:
         state = state_of_tree(config.root, code, data, where=where)
     except VersionLoadError:

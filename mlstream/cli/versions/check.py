@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mlstream.cli.context import Session
-from mlstream.cli.versions.choosing import CONFIG, JSON, VERSION, experiment_of
+from mlstream.cli.versions.choosing import BUILDING, CONFIG, JSON, VERSION, experiment_of
 
 if TYPE_CHECKING:
     from mlstream.runs.batch_check import Asked, BatchCheck, Mismatch
@@ -35,7 +35,13 @@ def check(session: Session, name: str, snapshot: str, rows: int, config: str | N
         session.say(f"batches of {size:,}{' again' if again else ''}")
 
     found = check_batches(
-        experiment_of(name, config), name, snapshot=snapshot, rows=rows, home=session.at, progress=say
+        experiment_of(name, config),
+        name,
+        snapshot=snapshot,
+        rows=rows,
+        home=session.at,
+        progress=say,
+        on_building=lambda file: session.say(f"{BUILDING} {file}"),
     )
     if as_json:
         session.emit_json({**asdict(found), "equal": found.equal})

@@ -15,6 +15,7 @@ CONFIG = click.option(
     "--config", "config", metavar="CONFIG", help="The experiment (default: those in the project's configs/)."
 )
 VERSION = click.argument("name", metavar="VERSION")
+BUILDING = "this may take minutes: building the environment of"
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlstream.cli.context import Session
-from mlstream.cli.versions.choosing import CONFIG, JSON, VERSION, experiment_of, shown_path
+from mlstream.cli.versions.choosing import BUILDING, CONFIG, JSON, VERSION, experiment_of, shown_path
 
 if TYPE_CHECKING:
     from mlstream.versions import Version
@@ -38,7 +38,8 @@ def show(session: Session, name: str, config: str | None, as_json: bool) -> None
     found = resolve_version(
         experiment.model_copy(update={"dirty": "record"}),
         name,
-        on_building=lambda file: session.say(f"building the environment of {file}; it may take minutes"),
+        home=session.at,
+        on_building=lambda file: session.say(f"{BUILDING} {file}"),
     )
     if as_json:
         session.emit_json(_json(found))
@@ -65,6 +66,8 @@ def _facts(found: Version) -> Iterator[tuple[str, str]]:
     yield "experiment", f"{found.config.experiment} ({shown_path(found.config.path)})"
     yield "digest", found.digest
     yield "model", own.model
+    if found.found is not None:
+        yield "", f"{found.found.pinned} of {found.found.place}"
     yield from _git(found)
     if found.sources is not None:
         yield "code", str(found.code_digest)
@@ -85,7 +88,7 @@ def _facts(found: Version) -> Iterator[tuple[str, str]]:
 def _git(found: Version) -> Iterator[tuple[str, str]]:
     state = found.git
     if state is None:
-        yield "commit", "unknown: not in a git repository"
+        yield "commit", "none: nothing of it is in a git repository"
     elif state.revision is not None:
         yield "revision", state.revision
         yield "commit", state.commit

@@ -39,11 +39,19 @@ class Param:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A figure. `of_model`: it says something about the version itself, not about this run of it."""
+    """A figure.
+
+    Attributes:
+        of_model: it says something about the version itself, not about this run of it.
+        step: which of several values over time it is.
+        time_ms: the time that it is about, ms since 1970; None for the time of recording.
+    """
 
     key: str
     value: float
     of_model: bool = False
+    step: int = 0
+    time_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +115,28 @@ def comparison_items(
     if drawn is not None:
         yield Artifact(PurePosixPath("chart.png"), drawn.png)
         yield Artifact(PurePosixPath("chart.svg"), drawn.svg)
+    yield from _tables(comparison)
     yield Artifact(PurePosixPath("report.html"), write_report(comparison, run).encode())
     if run.config:
         yield _json("config.json", dict(run.config))
     yield from _environment(run)
+
+
+def _tables(comparison: Comparison) -> Iterator[Item]:
+    """Disagreements and slices as what MLflow's `log_table` writes, and the tag by which its UI finds them."""
+    paths = []
+    for part in ("disagreements", "slices"):
+        frame = comparison.to_frame(part)
+        if frame.height:
+            rows = [[_table_cell(value) for value in row] for row in frame.iter_rows()]
+            yield _json(f"{part}.json", {"columns": frame.columns, "data": rows})
+            paths.append({"path": f"{part}.json", "type": "table"})
+    if paths:
+        yield Tag("mlflow.loggedArtifacts", json.dumps(paths))
+
+
+def _table_cell(value: Any) -> Any:
+    return value if value is None or isinstance(value, (str, int, float)) else str(value)
 
 
 def version_items(comparison: Comparison, run: RunFacts, version: str) -> Iterator[Item]:
@@ -187,6 +213,14 @@ def _figures(comparison: Comparison, version: str) -> Iterator[Metric]:
                 yield Metric(f"{name}.high", delta.interval.high)
             if delta.p_adjusted is not None:
                 yield Metric(f"{name}.p_adjusted", delta.p_adjusted)
+    for series in comparison.series:
+        if series.version == version:
+            points = enumerate(zip(series.starts_ms, series.values, strict=True))
+            yield from (
+                Metric(f"over_time/{_key(series.metric)}", value, step=step, time_ms=max(0, start_ms))
+                for step, (start_ms, value) in points
+                if value is not None
+            )
     if version in comparison.agreement:
         yield Metric("agreement", comparison.agreement[version])
     for covered in comparison.coverage:

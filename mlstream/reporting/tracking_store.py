@@ -189,7 +189,8 @@ class _Writer:
 
     def _metric(self, run_id: str, item: Metric, model: LoggedModel | None) -> LoggedMetric:
         if model is None or not item.of_model:
-            return LoggedMetric(item.key, item.value, self._now_ms, 0)
+            time_ms = self._now_ms if item.time_ms is None else item.time_ms
+            return LoggedMetric(item.key, item.value, time_ms, item.step)
         return LoggedMetric(
             item.key,
             item.value,

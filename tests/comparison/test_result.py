@@ -28,6 +28,7 @@ from mlstream.comparison.result import (
     LabelCoverage,
     MetricResult,
     ScoreShift,
+    Series,
     SliceResult,
     SliceSearch,
 )

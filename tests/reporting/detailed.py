@@ -15,6 +15,7 @@ from mlstream.comparison.details import (
     Drift,
     Floor,
     ScoreShift,
+    Series,
     SliceResult,
     SliceSearch,
     Verdict,
@@ -137,6 +138,16 @@ def details() -> dict[str, Any]:
             for number, version in enumerate(VERSIONS)
         ),
         "floor": Floor("v1", 3, 82_732, 0, 0.0, {"log_loss": 0.0, "accuracy": 0.0}),
+        "series": tuple(
+            Series(
+                version,
+                "log_loss",
+                86_400.0,
+                (1_380_585_600_000, 1_380_672_000_000, 1_380_758_400_000),
+                (0.5 - 0.02 * number, None, 0.48 - 0.03 * number),
+            )
+            for number, version in enumerate(VERSIONS)
+        ),
     }
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from mlstream.comparison.result import DeltaResult, MetricResult
 from mlstream.reporting.dataset import snapshot_dataset
 from mlstream.reporting.items import Artifact, Item, Metric, Param, Tag, comparison_items, version_items
+from tests.reporting.detailed import detailed_comparison
 from tests.reporting.examples import VERSIONS, digest, example_comparison, example_run
 
 
@@ -33,7 +34,8 @@ def check(items: Iterable[Item]) -> Iterator[Item]:
         else:
             key = item.key
             if isinstance(item, Metric):
-                _validate_metric(key, item.value, 0, 0)
+                _validate_metric(key, item.value, 0, item.step)
+                key = f"{key} {item.step}"
             elif isinstance(item, Param):
                 _validate_param(key, item.value)
             else:
@@ -48,6 +50,29 @@ def test_every_item_of_the_example_is_taken_by_mlflow() -> None:
     assert len(list(check(comparison_items(comparison, run)))) > 40
     for version in VERSIONS:
         assert len(list(check(version_items(comparison, run, version)))) > 40
+
+
+def test_disagreements_and_slices_are_tables_that_mlflow_finds() -> None:
+    items = list(check(comparison_items(detailed_comparison(), example_run())))
+    (tag,) = (item for item in items if isinstance(item, Tag) and item.key == "mlflow.loggedArtifacts")
+    assert json.loads(tag.value) == [
+        {"path": "disagreements.json", "type": "table"},
+        {"path": "slices.json", "type": "table"},
+    ]
+    files = {
+        str(item.path): json.loads(item.data) for item in items if str(getattr(item, "path", "")).endswith("s.json")
+    }
+    table = files["disagreements.json"]
+    assert table["columns"][:4] == ["version", "partition", "offset", "timestamp"]
+    assert [row[1:3] for row in table["data"]] == [[0, 61234], [1, 61235], [2, 61236]]
+    assert len(files["slices.json"]["data"]) == 4
+
+
+def test_figures_over_time_are_steps_at_the_time_that_they_are_about() -> None:
+    items = list(check(version_items(detailed_comparison(), example_run(), "v2")))
+    points = [item for item in items if isinstance(item, Metric) and item.key == "over_time/log_loss"]
+    assert [(point.step, point.time_ms) for point in points] == [(0, 1_380_585_600_000), (2, 1_380_758_400_000)]
+    assert not any(point.of_model for point in points)
 
 
 @given(st.dictionaries(st.text(max_size=300), st.integers() | st.text() | st.lists(st.none()), max_size=5))

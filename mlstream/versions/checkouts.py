@@ -16,18 +16,15 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from mlstream.errors import VersionLoadError
 from mlstream.home import cache_root
+from mlstream.versions.cached import alone, made_aside
 from mlstream.versions.digests import digest_value
 from mlstream.versions.git import Done, Repository, commit_of, find_repository, run_git
 
@@ -123,18 +120,10 @@ def check_out(root: Path, revision: str, *, where: str) -> Checkout:
     folder = revisions_root() / digest_value([_FORMAT, str(repository.common), commit])[:32]
     try:
         if not folder.exists():
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(_lock_of(folder), timeout=2 * _TIMEOUT_S):
+            with alone(folder, within_s=2 * _TIMEOUT_S, doing=f"checking out {commit[:12]}", where=where):
                 if not folder.exists():
-                    _sweep(folder)
                     _make(folder, repository, commit, where)
         found = _open(folder, repository, revision, commit, where)
-    except Timeout:
-        raise VersionLoadError(
-            f"{where}: another process has been checking out {commit[:12]} for too long",
-            hint=f"end the process that holds {_lock_of(folder)}",
-            where=where,
-        ) from None
     except OSError as exc:
         raise VersionLoadError(
             f"{where}: {commit[:12]} cannot be checked out to {folder}: {exc}",
@@ -167,8 +156,7 @@ def explained(checkout: Checkout | None) -> Iterator[None]:
 
 def _make(folder: Path, repository: Repository, commit: str, where: str) -> None:
     """Check out beside the place, then give it its name."""
-    work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-    try:
+    with made_aside(folder) as work:
         # 1. the files, as git would write them into a working tree
         (work / "tree").mkdir()
         done = _in_tree(["read-tree", "--reset", "-u", commit], work, repository, where)
@@ -196,8 +184,6 @@ def _make(folder: Path, repository: Repository, commit: str, where: str) -> None
         (work / "revision.json").write_text(json.dumps(said, indent=1), encoding="utf-8")
         work.chmod(0o755)
         work.rename(folder)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _open(folder: Path, repository: Repository, revision: str, commit: str, where: str) -> Checkout:
@@ -233,23 +219,6 @@ def _in_tree(arguments: list[str], folder: Path, repository: Repository, where: 
 
 def _leads_inside(link: Path, tree: Path) -> bool:
     return Path(os.path.realpath(link)).is_relative_to(tree.resolve())
-
-
-def _lock_of(folder: Path) -> Path:
-    return folder.with_name(f"{folder.name}.lock")
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what processes that were killed left behind: of this checkout, whose lock is held here, and of those that
-    nobody goes on with.
-    """
-    for left in folder.parent.glob(".*-*"):
-        key = left.name[1:].partition("-")[0]
-        if key == folder.name:
-            shutil.rmtree(left, ignore_errors=True)
-            continue
-        with suppress(Timeout), FileLock(folder.with_name(f"{key}.lock"), timeout=0):
-            shutil.rmtree(left, ignore_errors=True)
 
 
 def _changed(folder: Path, what: str, where: str) -> VersionLoadError:

@@ -16,17 +16,14 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from mlstream.errors import VersionLoadError, redacted
 from mlstream.home import cache_root
+from mlstream.versions.cached import alone, made_aside
 from mlstream.versions.digests import digest_value
 from mlstream.versions.interpreters import Interpreter, find_interpreter
 from mlstream.versions.pins import Pins, name_of, pin
@@ -168,13 +165,11 @@ def build(pinned: Pinned, *, on_building: Listener | None = None) -> Environment
     if found is not None:
         return found
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(folder, pinned.where):
+        with alone(folder, within_s=TIMEOUT_S, doing="building the environment", where=pinned.where):
             found = _read(folder, pinned)
             if found is None:
                 if on_building is not None:
                     on_building(pinned.requirements.name)
-                _sweep(folder)
                 _make(folder, pinned)
                 found = _read(folder, pinned)
     except OSError as exc:
@@ -189,8 +184,7 @@ def build(pinned: Pinned, *, on_building: Listener | None = None) -> Environment
 def _make(folder: Path, pinned: Pinned) -> None:
     """Build beside the place, then give it its name."""
     requirements, pins = pinned.requirements, pinned.pins
-    work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-    try:
+    with made_aside(folder) as work:
         # 1. a Python of its own, which may be moved
         venv = work / "venv"
         base = ("--python", str(pinned.interpreter.path))
@@ -221,8 +215,6 @@ def _make(folder: Path, pinned: Pinned) -> None:
         work.chmod(0o755)
         work.rename(folder)
         shutil.rmtree(folder / "old", ignore_errors=True)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _read(folder: Path, pinned: Pinned) -> Environment | None:
@@ -265,41 +257,6 @@ def _python(venv: Path) -> Path:
 def _site(venv: Path) -> Path:
     pattern = "Lib/site-packages" if sys.platform == "win32" else "lib/python*/site-packages"
     return next(iter(venv.glob(pattern)))
-
-
-@contextmanager
-def _alone(folder: Path, where: str) -> Iterator[None]:
-    lock = FileLock(folder.with_name(f"{folder.name}.lock"))
-    try:
-        lock.acquire(timeout=TIMEOUT_S)
-    except Timeout:
-        raise VersionLoadError(
-            f"{where}: another process has been building the environment at {folder} for too long",
-            hint=f"end the process that holds {lock.lock_file}",
-            where=where,
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what builds that were killed left behind: of this one, whose lock is held here, and of those that nobody
-    goes on with.
-    """
-    for left in folder.parent.glob(".*-*"):
-        key = left.name[1:].partition("-")[0]
-        if key == folder.name:
-            shutil.rmtree(left, ignore_errors=True)
-            continue
-        lock = FileLock(folder.with_name(f"{key}.lock"))
-        with suppress(Timeout):
-            lock.acquire(timeout=0)
-            try:
-                shutil.rmtree(left, ignore_errors=True)
-            finally:
-                lock.release()
 
 
 def _changed(folder: Path, why: str, where: str) -> VersionLoadError:

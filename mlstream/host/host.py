@@ -66,6 +66,14 @@ class _Question:
         return cls(place, within_s, late, None if within_s is None else time.monotonic() + within_s)
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A batch that the model was asked for: `Host.answer` takes it, before the model is asked for anything else."""
+
+    question: _Question
+    rows: int
+
+
 class Host:
     """A version's model in a process of its own.
 
@@ -166,7 +174,8 @@ class Host:
             frame = frame.select(features)
         payload = io.BytesIO()
         frame.write_ipc_stream(payload)
-        return self._predict({"do": "predict", "most_refused": most_refused}, payload.getbuffer(), frame.height, first)
+        asked = {"do": "predict", "most_refused": most_refused}
+        return self.answer(self._ask_batch(asked, payload.getbuffer(), frame.height, first))
 
     def predict_rows(
         self, file: Path, start: int, rows: int, *, first: Record | None = None, most_refused: int | None = None
@@ -182,8 +191,38 @@ class Host:
         Raises:
             PredictError, HostFailed: as `predict` does.
         """
+        return self.answer(self.ask_rows(file, start, rows, first=first, most_refused=most_refused))
+
+    def ask_rows(
+        self, file: Path, start: int, rows: int, *, first: Record | None = None, most_refused: int | None = None
+    ) -> Asked:
+        """Ask as `predict_rows` does, and let the model work while this process does something else.
+
+        Its time runs from now on, but only `answer` notices how its process fails.
+
+        Raises:
+            HostFailed: its process hangs.
+        """
         asked = {"do": "rows", "file": str(file), "start": start, "rows": rows, "most_refused": most_refused}
-        return self._predict(asked, b"", rows, first)
+        return self._ask_batch(asked, b"", rows, first)
+
+    def answer(self, asked: Asked) -> Answer:
+        """Wait for the answer to what was asked last.
+
+        Raises:
+            PredictError, HostFailed: as `predict` does.
+        """
+        reply, columns = self._reply(asked.question)
+        try:
+            predictions = pl.read_ipc_stream(io.BytesIO(columns))
+        except Exception as exc:  # polars words what it cannot read
+            what = f"sent predictions that cannot be read: {exc}"
+            raise self._failed(what, asked.question, reason="protocol") from exc
+        refused = tuple(Refusal(*each) for each in reply["refused"])
+        if predictions.height + len({each.row for each in refused}) != asked.rows:
+            what = f"sent {predictions.height:,} predictions and {len(refused):,} refusals for {asked.rows:,} records"
+            raise self._failed(what, asked.question, reason="protocol")
+        return Answer(predictions, float(reply["seconds"]), refused)
 
     def begin(self, partition: int, state: bytes | None = None) -> None:
         """Give a partition an instance of its own of a model that keeps state: it goes on from there, or from nothing.
@@ -237,24 +276,15 @@ class Host:
         """End it, and all that it started, now."""
         self._process.close()
 
-    def _predict(self, asked: dict[str, Any], payload: bytes | memoryview, rows: int, first: Record | None) -> Answer:
+    def _ask_batch(self, asked: dict[str, Any], payload: bytes | memoryview, rows: int, first: Record | None) -> Asked:
         question = _Question.now(
             "in a batch" if first is None else f"in the batch that starts at {first}",
             self._limits.timeout_s,
             "give the version a longer `timeout_s`, or the run smaller `batch_rows`",
         )
         place = None if first is None else [first.topic, first.partition, first.offset]
-        reply, columns = self._ask({**asked, "first": place}, payload, question)
-        try:
-            predictions = pl.read_ipc_stream(io.BytesIO(columns))
-        except Exception as exc:  # polars words what it cannot read
-            what = f"sent predictions that cannot be read: {exc}"
-            raise self._failed(what, question, reason="protocol") from exc
-        refused = tuple(Refusal(*each) for each in reply["refused"])
-        if predictions.height + len({each.row for each in refused}) != rows:
-            what = f"sent {predictions.height:,} predictions and {len(refused):,} refusals for {rows:,} records"
-            raise self._failed(what, question, reason="protocol")
-        return Answer(predictions, float(reply["seconds"]), refused)
+        self._send({**asked, "first": place}, payload, question)
+        return Asked(question, rows)
 
     def _ask(
         self, asked: dict[str, Any], payload: bytes | memoryview, question: _Question

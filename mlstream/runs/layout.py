@@ -29,6 +29,7 @@ _TYPES: dict[str, pl.DataType] = {
     "floats": pl.List(pl.Float64()),
 }
 SOURCE = {"source_topic": "string", "source_partition": "int", "source_offset": "int"}
+RECORD_COLUMNS = ("_partition", "_offset", "_timestamp", "_key")  # of a view: the records' coordinates
 RUN_HEADER = b"mlstream-run"
 VERSION_HEADER = b"mlstream-version"
 

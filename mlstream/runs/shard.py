@@ -124,6 +124,7 @@ class Shard:
         self._refused: dict[int, int] = {}  # first row of a batch → how many of its records were refused
         self._failures = 0
         self._committed_before = 0
+        self._finished = False
         # 1. the transactional id
         self._writer = TransactionWriter(
             client, lane.transactional_id, group=lane.group, pool=pool, batch_rows=_written_at_once(lane.batch_rows)
@@ -153,12 +154,18 @@ class Shard:
         """Of the records that it dealt with itself, those that were refused."""
         return sum(count for row, count in self._refused.items() if row < self.row)
 
-    def batch(self) -> pl.DataFrame | None:
-        """The next batch of the grid; None when there is none left."""
-        if self.row >= self._frame.height:
+    @property
+    def is_finished(self) -> bool:
+        """Whether `finish` has done all."""
+        return self._finished
+
+    def batch(self, *, ahead: bool = False) -> pl.DataFrame | None:
+        """The next batch of the grid, or with `ahead` the one after it; None when there is none left."""
+        row = self._next_row() if ahead else self.row
+        if row >= self._frame.height:
             return None
         # 3. on the grid
-        return self._frame.slice(self.row, self.lane.batch_rows)
+        return self._frame.slice(row, self.lane.batch_rows)
 
     def closes(self) -> bool:
         """Whether the transaction is due to close with the batch that `batch` gives."""
@@ -221,6 +228,7 @@ class Shard:
             self._commit(self.lane.stop)
         self._writer.flush()
         self._writer.close()
+        self._finished = True
 
     def recover(self, failure: TransactionFailed) -> None:
         """Go on after a failed transaction, from what is committed.

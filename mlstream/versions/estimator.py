@@ -7,6 +7,7 @@ transformers which select by name work, and scikit-learn does not warn); one tha
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -68,6 +69,8 @@ def estimator_predictor(
     if not hasattr(estimator, "predict"):
         raise VersionLoadError(f"{where}: a {kind} has no predict", hint="save the whole pipeline", where=where)
     names = getattr(estimator, "feature_names_in_", None)
+    if names is not None:
+        _check_pandas(kind, where)
     columns = _columns(estimator, None if names is None else [str(name) for name in names], features, where)
     question = _Question(estimator, "predict", named=names is not None)
     classes: tuple[str | int, ...] | None = None
@@ -111,6 +114,17 @@ def _columns(
             where=where,
         )
     return tuple(fitted)
+
+
+def _check_pandas(kind: str, where: str) -> None:
+    """Refuse to load what cannot be asked: an environment of its own may have no pandas."""
+    lacking = [name for name in ("pandas", "pyarrow") if find_spec(name) is None]
+    if lacking:
+        raise VersionLoadError(
+            f"{where}: the {kind} was fitted on named columns, and its environment has no {' and no '.join(lacking)}",
+            hint="add pandas and pyarrow to what `environment:` names",
+            where=where,
+        )
 
 
 def _positive(classes: list[Any], where: str) -> int:

@@ -115,6 +115,15 @@ def test_a_build_that_fails_says_the_last_lines_of_it_and_leaves_nothing(build: 
     assert built() == []
 
 
+def test_a_file_that_is_not_the_one_that_was_locked_is_not_installed(build: Build, root: Path) -> None:
+    digest = write_wheel(root / "wheels", "weights", "2.0", needs=["scales"])
+    write_wheel(root / "wheels", "weights", "2.0")
+    (root / "requirements.txt").write_text(f"--no-index\n--find-links wheels\nweights==2.0 --hash=sha256:{digest}\n")
+    with pytest.raises(VersionLoadError, match=r"(?s)uv could not install what requirements\.txt locks:.*[Hh]ash"):
+        build()
+    assert built() == []
+
+
 def test_a_build_that_was_killed_leaves_nothing_half(build: Build, root: Path, tmp_path: Path, cache: Path) -> None:
     began = tmp_path / "began"
     waits = f"import time\nPath({str(began)!r}).write_text('')\ntime.sleep({WAIT_S})\nraise LookupError('too late')"

@@ -23,6 +23,7 @@ from sklearn.svm import LinearSVC
 from mlstream.config import ExperimentConfig
 from mlstream.errors import VersionLoadError
 from mlstream.versions import Predictor, resolve_version
+from mlstream.versions import estimator as asking
 from mlstream.versions.trusted import TRUSTED_TYPES, dump_estimator
 
 Experiment = Callable[..., ExperimentConfig]
@@ -241,3 +242,12 @@ def test_an_estimator_that_does_not_fit_the_experiment_says_why(
 ) -> None:
     with pytest.raises(VersionLoadError, match=message):
         load(experiment(task="binary", model=saved(estimator, project), **settings))
+
+
+def test_named_columns_need_pandas_where_the_model_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted = LogisticRegression().fit(FRAME.select("a", "b").to_pandas(), LATE)
+    monkeypatch.setattr(asking, "find_spec", lambda name: None if name == "pandas" else name)
+    with pytest.raises(
+        VersionLoadError, match=r"v1: the LogisticRegression was .* environment has no pandas; add pandas"
+    ):
+        asking.estimator_predictor(fitted, version="v1", task="binary", features=None, threshold=0.5, where="v1")

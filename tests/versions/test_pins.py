@@ -12,6 +12,7 @@ from mlstream.versions import surroundings
 from mlstream.versions.environments import Pinned, pin_environment
 from mlstream.versions.reference import CodeReference
 from mlstream.versions.requirements import read_requirements
+from mlstream.versions.sources import find_sources
 from mlstream.versions.uv import run_uv
 from tests.versions.packages import write_wheel
 
@@ -160,6 +161,16 @@ def test_our_own_releases_do_not_count_for_a_version_with_an_environment(
     found = surroundings.surroundings_of("requirements.txt", reference, root=root, where="versions.v1")
     assert found.digest == pin().pins.digest
     assert found.python is not None
+
+
+def test_code_is_the_projects_where_the_environment_has_no_package_of_that_name(root: Path) -> None:
+    (root / "shop").mkdir()
+    (root / "shop" / "model.py").write_text("import numpy\n")
+    (root / "shop" / "numpy.py").write_text("")
+    reference = CodeReference("shop.model", root / "shop" / "model.py", "make")
+    assert set(find_sources(reference, root=root, where=WHERE).files) == {"shop/model.py"}
+    theirs = find_sources(reference, root=root, where=WHERE, site=root / "wheels")
+    assert set(theirs.files) == {"shop/model.py", "shop/numpy.py"}
 
 
 def test_a_release_that_nobody_has_is_named_in_the_words_of_uv(pin: Pin, root: Path) -> None:

@@ -6,6 +6,7 @@ The environments are kept in this machine's cache, so that they are built once f
 from __future__ import annotations
 
 import importlib.metadata
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,13 +18,14 @@ from mlstream import Run, run
 from mlstream.errors import VersionLoadError
 from mlstream.runs.attempt import Progress
 from mlstream.runs.training import Trained, train
+from mlstream.versions.uv import run_uv
 from tests.runs.conftest import ROWS, Shop
 from tests.runs.readers import read_topic
 
 pytestmark = pytest.mark.broker
 OLD = "1.6.1"
 # With all that a model's process needs, so that the code and the estimators run in the same environment.
-NEEDED = "joblib\nnumpy\npandas\npolars\npyarrow\nskops\n"
+NEEDED = ("joblib", "numpy", "pandas", "polars", "pyarrow", "skops")
 CODE = """\
 import importlib.util
 import sys
@@ -58,9 +60,9 @@ class Nothing:
 """
 VERSIONS = {
     "tells-old": {"model": "shop/releases.py:Tells", "environment": "envs/old.txt"},
-    "tells-new": {"model": "shop/releases.py:Tells", "environment": "envs/new.txt"},
+    "tells-new": {"model": "shop/releases.py:Tells", "environment": "envs/new/uv.lock"},
     "line-old": {"model": "models/old.skops", "train": "shop/releases.py:line", "environment": "envs/old.txt"},
-    "line-new": {"model": "models/new.skops", "train": "shop/releases.py:line", "environment": "envs/new.txt"},
+    "line-new": {"model": "models/new.skops", "train": "shop/releases.py:line", "environment": "envs/new/uv.lock"},
 }
 
 
@@ -70,15 +72,25 @@ def number(release: str) -> float:
     return 10_000.0 * found.major + 100.0 * found.minor + found.micro
 
 
+def write_environments(folder: Path) -> None:
+    """One of an older scikit-learn, by its requirements, and one of the newest, by its lock."""
+    (folder / "new").mkdir(parents=True)
+    (folder / "old.txt").write_text("\n".join([f"scikit-learn=={OLD}", *NEEDED]))
+    wanted = json.dumps([f"scikit-learn>{OLD}", *NEEDED])
+    (folder / "new" / "pyproject.toml").write_text(
+        f'[project]\nname = "new"\nversion = "1"\nrequires-python = ">=3.11"\ndependencies = {wanted}\n'
+    )
+    run_uv(["lock", "--quiet"], folder=folder / "new", what="lock", where="here")
+    assert "hash = " in (folder / "new" / "uv.lock").read_text()
+
+
 @pytest.fixture(scope="module")
 def done(
     make_shop: Callable[[str], Shop], orders: str, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Shop, dict[str, Trained], Run]:
     """A shop whose versions were trained and run."""
     shop = make_shop(orders)
-    (shop.root / "envs").mkdir()
-    (shop.root / "envs" / "old.txt").write_text(f"scikit-learn=={OLD}\n{NEEDED}")
-    (shop.root / "envs" / "new.txt").write_text(f"scikit-learn>{OLD}\n{NEEDED}")
+    write_environments(shop.root / "envs")
     (shop.root / "shop" / "releases.py").write_text(CODE)
     stray = tmp_path_factory.mktemp("stray")
     (stray / "stray.py").write_text("")

@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin
 RUN    := $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-faults check format bench docs notebook screenshots lock clean
+.PHONY: browser help demo test test-faults check format bench docs notebook screenshots lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -27,7 +27,15 @@ demo: $(VENV)/.ready  ## freeze, train, run three versions, compare: on a real K
 
 # Half of the time a test waits for a broker, so two processes take half as long. Each has a broker of its own, and the
 # tests of a file stay in one.
-test: $(VENV)/.ready  ## all tests
+# Pages are tested in Debian's Chromium. Where there is none and none can be had, these tests say so.
+browser:
+	@[ -n "$$CHROMIUM" ] || command -v chromium >/dev/null || command -v chromium-browser >/dev/null \
+		|| command -v google-chrome >/dev/null \
+		|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+			&& apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y chromium >/dev/null; } \
+		|| echo "no Chromium: install one, or set CHROMIUM to its path" >&2
+
+test: $(VENV)/.ready browser  ## all tests
 	$(RUN) pytest --numprocesses 2 --dist loadfile
 
 # `make test` holds a short form of them. MLSTREAM_FAULT_SEED repeats what failed. It ends with a table of what runs lost
@@ -58,8 +66,8 @@ notebook: $(VENV)/.ready  ## open the notebook of the demo
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python jupyterlab
 	$(BIN)/jupyter lab notebooks/
 
-# Needs Debian's chromium and the store that `make demo` filled.
-screenshots: $(VENV)/.ready  ## the pictures of the README, from the comparison that `make demo` recorded
+# Needs the store that `make demo` filled.
+screenshots: $(VENV)/.ready browser  ## the pictures of the README, from the comparison that `make demo` recorded
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group docs
 	$(BIN)/python docs/screenshots.py .mlstream
 

@@ -274,7 +274,8 @@ class Attempt:
             self._check_refused(done)
         except MlstreamError as exc:
             return self._failed(begun, exc.message, exc.hint, ())
-        self._tell(replace(self._progress(begun.name, report.rows, "done"), stage="freezing"))
+        told = self._progress(begun.name, report.rows, "done")
+        self._tell(replace(told, stage="freezing", errors=done.errors))
         return replace(
             done,
             status="complete",

@@ -101,7 +101,7 @@ def _check_errors(found: pl.DataFrame, view: View, partition: int, *, source: st
         at = int(behind[0]) + 1
         raise _differs(topic, partition, f"has the error for offset {offsets[at]} after that for {offsets[at - 1]}")
     undecodable = np.asarray((found["error"] == UNDECODABLE).to_numpy(), np.bool_)
-    dead = DeadLetters(view, partition).offsets if partition in view.partitions else np.empty(0, np.int64)
+    dead = DeadLetters.of(view, partition).offsets if partition in view.partitions else np.empty(0, np.int64)
     if not np.array_equal(offsets[undecodable], dead):
         missing = np.setdiff1d(dead, offsets[undecodable])
         first = f"; the first that is missing is for offset {missing[0]}" if len(missing) else ""

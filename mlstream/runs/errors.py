@@ -90,24 +90,27 @@ NO_FAULTS = Faults(np.empty(0, np.int64), [], [])
 
 
 class DeadLetters:
-    """The records of a partition that did not decode; mapped, not copied.
+    """The records of a partition that did not decode.
 
     Args:
-        view: the decoded input.
-        partition: which partition.
+        offsets: in order.
+        reasons: what each value is no case of.
     """
 
-    def __init__(self, view: View, partition: int) -> None:
+    def __init__(self, offsets: Offsets, reasons: pa.Array | pa.ChunkedArray) -> None:
+        self.offsets = offsets
+        self._reasons = reasons
+
+    @classmethod
+    def of(cls, view: View, partition: int) -> DeadLetters:
+        """Those of a partition of a view; mapped, not copied."""
         first = sum(count for number, count in view.faults.items() if number < partition)
         count = view.faults.get(partition, 0)
         path = view.folder / DEAD_LETTERS
         if count and path.is_file():  # with `on_error: null` they are among the rows
-            table = pa.ipc.open_file(pa.memory_map(str(path))).read_all().select(["offset", "reason"])
-            self._reasons = table.column("reason").slice(first, count)
-            self.offsets: Offsets = np.asarray(table.column("offset").slice(first, count).to_numpy(), np.int64)
-        else:
-            self._reasons = pa.chunked_array([], pa.large_string())
-            self.offsets = np.empty(0, np.int64)
+            table = pa.ipc.open_file(pa.memory_map(str(path))).read_all().slice(first, count)
+            return cls(np.asarray(table.column("offset").to_numpy(), np.int64), table.column("reason"))
+        return cls(np.empty(0, np.int64), pa.array([], pa.large_string()))
 
     def faults(self, first: int, last: int) -> Faults:
         """Those from number `first` up to `last`, counted from 0."""

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from confluent_kafka import Producer
 
-from mlstream import Run, run
+from mlstream import Run, open_snapshot, run
 from mlstream.broker.admin import KEEP_EVERYTHING, create_topic, topic_config
 from mlstream.broker.client import Client
 from mlstream.errors import DecodeError, RunIncomplete
 from mlstream.runs.errors import ERRORS_SCHEMA
+from mlstream.runs.outcome import VersionOutcome
+from mlstream.runs.outputs import drop_beside
 from mlstream.runs.removing import remove_run
 from tests.runs.conftest import FIRST_MS, Shop
 from tests.runs.readers import Found, read_topic, topics
@@ -112,8 +116,7 @@ def config(shop: Shop, versions: dict[str, dict[str, Any]], **settings: Any) -> 
     return shop.config(versions, input={"topic": shop.topic, "decode": DECODE}, batch_rows=16, **settings)
 
 
-REFUSES = {"on_error": "errors"}
-PICKY_VERSION = {"model": "shop/models.py:Picky", **REFUSES}
+PICKY_VERSION = {"model": "shop/models.py:Picky", "on_error": "errors"}
 
 
 @pytest.fixture(scope="module")
@@ -186,8 +189,6 @@ def test_the_headers_of_the_original_come_first_and_as_they_were(
     done: tuple[Shop, Run], numbers: dict[tuple[int, int], int]
 ) -> None:
     shop, run = done
-    from mlstream import open_snapshot
-
     topic = str(run.versions["picky"].errors_topic)
     raw = open_snapshot(topic, home=shop.home).scan(topic).collect()
     for row in raw.iter_rows(named=True):
@@ -254,29 +255,42 @@ def test_a_version_without_errors_has_no_such_topic(shop: Shop) -> None:
     assert found.errors("v1").collect().height == 0
 
 
-@pytest.mark.parametrize("early", [True, False])
-def test_a_version_that_refuses_more_than_its_share_fails_by_name_and_its_topics_go(
-    make_shop: Callable[[str], Shop], mixed: str, early: bool
-) -> None:
-    """Early: one worker alone is over the share; else only all of them together are."""
+@pytest.fixture(scope="module")
+def failed(make_shop: Callable[[str], Shop], mixed: str) -> tuple[Shop, Run]:
+    """A shop after a run of versions that refuse too much."""
     shop = make_shop(mixed)
-    share = 0.001 if early else 0.04
-    versions = {"picky": {**PICKY_VERSION, "refused_at_most": share}}
-    found = run(config(shop, versions), snapshot=shop.snapshot, connection=shop.connection, home=shop.home, workers=3)
-    outcome = found.versions["picky"]
-    assert found.status == "failed"
-    assert outcome.error is not None
-    if early:
-        assert "more records are refused than the version may still refuse" in outcome.error
-    else:
-        decoded = [number for number in range(ROWS) if decodes(number)]
-        bad = sum(map(refused, decoded))
-        assert f"it refused {bad} of {len(decoded)} records; it may refuse a share of {share}" in outcome.error
-    assert outcome.hint is not None
-    assert "`refused_at_most`" in outcome.hint
-    assert not [name for name in topics(shop.connection) if found.id[:12] in name]
-    with pytest.raises(RunIncomplete):
-        found.errors("picky")
+    all_of_them = {"model": "shop/models.py:Bad", "parameters": {"how": "nan", "at": 0}, "on_error": "errors"}
+    versions = {
+        "early": {**PICKY_VERSION, "refused_at_most": 0.001},  # a worker alone is over it
+        "late": {**PICKY_VERSION, "refused_at_most": 0.04},  # only all of them together are
+        "everything": {**all_of_them, "refused_at_most": 1.0},
+    }
+    return shop, run(
+        config(shop, versions), snapshot=shop.snapshot, connection=shop.connection, home=shop.home, workers=2
+    )
+
+
+def test_a_version_that_refuses_more_than_its_share_fails_by_name(failed: tuple[Shop, Run]) -> None:
+    _, run = failed
+    decoded = [number for number in range(ROWS) if decodes(number)]
+    bad = sum(map(refused, decoded))
+    words = {
+        "early": "more records are refused than the version may still refuse",
+        "late": f"it refused {bad} of {len(decoded)} records; it may refuse a share of 0.04",
+        "everything": "no record of the input got a prediction",
+    }
+    for name, text in words.items():
+        outcome = run.versions[name]
+        assert outcome.status == "failed"
+        assert text in str(outcome.error)
+        assert "`refused_at_most`" in str(outcome.hint)
+        with pytest.raises(RunIncomplete):
+            run.errors(name)
+
+
+def test_the_topics_of_failed_versions_are_gone_with_those_of_their_errors(failed: tuple[Shop, Run]) -> None:
+    shop, run = failed
+    assert not [name for name in topics(shop.connection) if run.id[:12] in name]
 
 
 def test_an_input_of_which_nothing_decodes_is_refused_before_anything_is_made(
@@ -302,16 +316,6 @@ def test_an_input_of_which_nothing_decodes_is_refused_before_anything_is_made(
     assert not [name for name in topics(broker) if name.startswith(f"shop-{topic[-8:]}")]
 
 
-def test_a_version_that_may_refuse_everything_and_does_is_no_version(
-    make_shop: Callable[[str], Shop], mixed: str
-) -> None:
-    shop = make_shop(mixed)
-    version = {"model": "shop/models.py:Bad", "parameters": {"how": "nan", "at": 0}, **REFUSES, "refused_at_most": 1.0}
-    found = run(config(shop, {"v1": version}), snapshot=shop.snapshot, connection=shop.connection, home=shop.home)
-    assert str(found.versions["v1"].error).endswith("no record of the input got a prediction")
-    assert not [name for name in topics(shop.connection) if found.id[:12] in name]
-
-
 def test_removing_a_run_takes_its_errors_away(make_shop: Callable[[str], Shop], mixed: str) -> None:
     shop = make_shop(mixed)
     found = run(
@@ -327,3 +331,13 @@ def test_removing_a_run_takes_its_errors_away(make_shop: Callable[[str], Shop], 
     assert topic in removed.topics
     assert topic in removed.names
     assert not [name for name in topics(shop.connection) if found.id[:12] in name]
+
+
+def test_an_errors_topic_that_nobody_has_noted_is_cleared_away_with_its_output(client: Client, topic: str) -> None:
+    """Its process was killed between making it and telling so."""
+    for name in (topic, f"{topic}.errors"):
+        create_topic(client, name, partitions=1)
+    begun = VersionOutcome("v1", "incomplete", {}, topic, client.topic(topic).topic_id, Path("v1.log"))
+    assert drop_beside(client, replace(begun, topic_id="another-topic-s-id")) == ()
+    assert drop_beside(client, begun) == (f"{topic}.errors",)
+    assert topic in client.topics()

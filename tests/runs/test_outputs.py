@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable
+from typing import Literal
 
 import polars as pl
 import pytest
+from confluent_kafka import Producer
 
 from mlstream import Connection, open_snapshot, publish
-from mlstream.broker.admin import delete_topic_by_id
+from mlstream.broker.admin import create_topic, delete_topic_by_id
 from mlstream.broker.client import Client
 from mlstream.broker.connection import Connection as BrokerConnection
 from mlstream.config import DecodeConfig
@@ -86,6 +88,66 @@ def test_a_setting_that_no_other_process_can_have_is_refused(shop: Shop, broker:
         run(config, snapshot=shop.snapshot, connection=connection, home=shop.home)
 
 
+@pytest.fixture(scope="module")
+def ragged(make_shop: Callable[[str], Shop], broker: Connection) -> Shop:
+    """A shop over a topic of two partitions with three and two records, of which the second ones do not decode."""
+    name = f"ragged-{secrets.token_hex(4)}"
+    rows = {"value": ["{}", "?", "{}", "{}", "?"], "partition": [0, 0, 0, 1, 1]}
+    publish(name, pl.DataFrame(rows), partitions=2, connection=broker)
+    return make_shop(name)
+
+
+@pytest.mark.parametrize(
+    ("predictions", "errors", "message"),
+    [
+        ([(0, 0), (1, 0)], [(0, 1, "?"), (0, 2, "raised"), (1, 1, "?")], None),
+        ([(0, 0), (0, 2), (1, 0)], [(0, 1, "?")], r"errors\[1\] holds 0 records that did not decode, where 1 did not"),
+        (
+            [(0, 0), (1, 0)],
+            [(0, 1, "?"), (1, 1, "?")],
+            r"\[0\] holds 1 predictions for 2 records; the first .* offset 2",
+        ),
+        (
+            [(0, 0), (0, 2), (1, 0)],
+            [(0, 1, "?"), (0, 2, "raised"), (1, 1, "?")],
+            r"\[0\] holds 2 predictions for 1 records; the first that is too much is for offset 2",
+        ),
+        (
+            [(0, 0), (1, 0)],
+            [(0, 2, "raised"), (0, 1, "?"), (1, 1, "?")],
+            r"has the error for offset 1 after that for 2",
+        ),
+        ([(0, 0), (0, 2), (1, 0)], [(0, 1, "?"), (0, 1, "?"), (1, 1, "?")], r"error for offset 1 after that for 1"),
+        ([(0, 0), (0, 2), (1, 0)], [(0, 1, "?"), (0, 9, "raised"), (1, 1, "?")], r"offset 9, which is no record of"),
+        ([(0, 0), (0, 2), (1, 0)], [(0, 1, "raised"), (1, 1, "?")], r"errors\[0\] holds 0 records that did not decode"),
+    ],
+    ids=["all", "dead-missing", "in-neither", "in-both", "swapped", "doubled", "of-nothing", "of-another-kind"],
+)
+def test_predictions_and_errors_must_be_each_record_once_in_order(
+    ragged: Shop,
+    client: Client,
+    topic: str,
+    predictions: list[tuple[int, int]],
+    errors: list[tuple[int, int, str]],
+    message: str | None,
+) -> None:
+    write(ragged, topic, predictions, [partition for partition, _ in predictions])
+    producer = Producer({"bootstrap.servers": ragged.connection.servers})
+    create_topic(client, f"{topic}.errors", partitions=2)
+    for partition, offset, error in errors:
+        told = (ragged.topic, partition, offset, {"?": "undecodable"}.get(error, error), "made up")
+        names = ("topic", "partition", "offset")
+        keys = ["run", "version", *(f"source-{name}" for name in names), "error", "reason"]
+        headers = [(f"mlstream-{key}", str(value)) for key, value in zip(keys, ("r", "v1", *told), strict=True)]
+        producer.produce(f"{topic}.errors", value=b"?", partition=partition, headers=headers)  # type: ignore[arg-type]
+    producer.flush()
+    if message is None:
+        assert freeze(ragged, client, topic, on_error="dead-letter") == 2
+    else:
+        with pytest.raises(RunError, match=message):
+            freeze(ragged, client, topic, on_error="dead-letter")
+
+
 def write(shop: Shop, topic: str, answers: list[tuple[int, int]], partitions: list[int]) -> None:
     values = [
         json.dumps({"source_topic": shop.topic, "source_partition": p, "source_offset": o, "prediction": True})
@@ -95,8 +157,9 @@ def write(shop: Shop, topic: str, answers: list[tuple[int, int]], partitions: li
     publish(topic, frame, partitions=2, connection=shop.connection)
 
 
-def freeze(shop: Shop, client: Client, topic: str) -> int:
-    view = open_snapshot(shop.snapshot, home=shop.home).view(shop.topic, DecodeConfig(columns={"x": "float"}))
+def freeze(shop: Shop, client: Client, topic: str, *, on_error: Literal["fail", "dead-letter"] = "fail") -> int:
+    decode = DecodeConfig(columns={"x": "float"}, on_error=on_error)
+    view = open_snapshot(shop.snapshot, home=shop.home).view(shop.topic, decode)
     columns = {"prediction": "bool"}
     topic_id = client.topic(topic).topic_id
     outcome = VersionOutcome("v1", "incomplete", {}, topic, topic_id, shop.home.path / "v1.log")

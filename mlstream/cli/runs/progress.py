@@ -153,7 +153,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         short(row.total if state == "decoding" else progress.rows),
         "" if rate is None else short(rate),
         *_used(progress.figures),
-        "" if progress.version is None else str(progress.errors),
+        "" if progress.version is None else short(progress.errors),
         "" if left is None else clock(left),
     )
 

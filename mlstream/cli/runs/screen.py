@@ -32,6 +32,16 @@ def print_outcomes(session: Session, found: Run) -> None:
         session.out.print("\ntopics, frozen as snapshots of the same names:")
     for outcome in topics:
         session.out.print(f"  {outcome.topic}", markup=False, soft_wrap=True)
+        if outcome.errors_topic is not None:
+            session.out.print(f"  {outcome.errors_topic}", markup=False, soft_wrap=True)
+            session.out.print(f"    {_without_prediction(outcome)}", markup=False, soft_wrap=True)
+
+
+def _without_prediction(outcome: VersionOutcome) -> str:
+    """`12 records without a prediction: 10 did not decode, 2 were refused`."""
+    parts = {"did not decode": outcome.undecodable, "were refused": outcome.refused}
+    words = ", ".join(f"{count:,} {what}" for what, count in parts.items() if count)
+    return f"{outcome.errors:,} records without a prediction: {words}"
 
 
 def _figures(outcome: VersionOutcome) -> list[str]:

@@ -36,6 +36,8 @@ class VersionFacts:
         topic: where its predictions went.
         output_id: id of the snapshot that froze them.
         figures: what the run measured, by name with its unit (`seconds`, `latency_p99_ms`, `memory_mb`).
+        git: where its files stand in git: `commit`, the `revision` that they were taken from or None, the files that
+            `changed` since, `diff_digest`; None when that is not known.
     """
 
     name: str
@@ -49,6 +51,7 @@ class VersionFacts:
     topic: str | None = None
     output_id: str | None = None
     figures: Mapping[str, float] = field(default_factory=dict)
+    git: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,7 @@ def run_facts(run: Run) -> RunFacts:
                 topic=found.topic,
                 output_id=found.output_id,
                 figures=found.figures,
+                git=found.described.get("git"),
             )
             for name, found in run.versions.items()
         },

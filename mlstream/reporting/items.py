@@ -86,6 +86,7 @@ def comparison_items(
     """
     yield Tag(KIND, "comparison")
     yield from _identity(comparison, run)
+    yield from _commit(run)
     drawn = charts.draw(comparison)
     note = write_note(comparison, run, pages=pages, chart=None if drawn is None else chart)
     yield Tag("mlflow.note.content", note)
@@ -146,6 +147,7 @@ def version_items(comparison: Comparison, run: RunFacts, version: str) -> Iterat
     yield Tag("mlstream.version", version)
     yield Tag("mlflow.runColor", charts.colours(comparison)[version])
     yield from _identity(comparison, run)
+    yield from _commit(run) if known.git is None else _own_commit(known.git)
     yield from _parts(comparison, known)
     yield Param("version", version)
     yield Param("role", "baseline" if version == comparison.baseline else "challenger")
@@ -168,6 +170,19 @@ def _identity(comparison: Comparison, run: RunFacts) -> Iterator[Tag]:
         yield Tag("mlstream.snapshot.name", comparison.snapshot_name)
     yield Tag("mlflow.source.name", f"mlstream compare {run.id[:12]}")
     yield Tag("mlflow.source.type", "LOCAL")
+
+
+def _own_commit(git: Mapping[str, Any]) -> Iterator[Tag]:
+    """The commit that a version's files were taken from, which need not be the run's."""
+    yield Tag("mlflow.source.git.commit", git["commit"])
+    yield Tag("mlstream.git.dirty", str(bool(git["changed"])).lower())
+    if git["revision"] is not None:
+        yield Tag("mlstream.git.revision", _cut(git["revision"], MAX_TAG_CHARACTERS))
+    if git["diff_digest"] is not None:
+        yield Tag("mlstream.git.diff", git["diff_digest"])
+
+
+def _commit(run: RunFacts) -> Iterator[Tag]:
     if run.git is not None:
         yield Tag("mlflow.source.git.commit", run.git.commit)
         yield Tag("mlstream.git.dirty", str(run.git.dirty).lower())
@@ -242,6 +257,7 @@ def _version_record(comparison: Comparison, known: VersionFacts) -> dict[str, An
         "topic": known.topic,
         "output": comparison.outputs.get(known.name, known.output_id),
         "figures": dict(known.figures),
+        "git": None if known.git is None else dict(known.git),
     }
 
 

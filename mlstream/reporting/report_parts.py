@@ -280,6 +280,10 @@ def version_cards(comparison: Comparison, run: RunFacts) -> tuple[VersionCard, .
         if known.features is not None:
             items.append(("features", ", ".join(known.features)))
         items += [(name, str(value)) for name, value in known.parameters.items()]
+        if known.git is not None and known.git["revision"] is not None:
+            items.append(("revision", f"{known.git['revision']}, commit {known.git['commit']}"))
+        elif known.git is not None and known.git["changed"]:
+            items.append(("changed since the commit", ", ".join(known.git["changed"])))
         items += [] if known.digest is None else [("version", known.digest)]
         items += [(part, digest) for part, digest in known.digests.items()]
         if version in comparison.outputs:

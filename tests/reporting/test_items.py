@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from mlstream.comparison.result import DeltaResult, MetricResult
 from mlstream.reporting.dataset import snapshot_dataset
+from mlstream.reporting.facts import RunFacts
 from mlstream.reporting.items import Artifact, Item, Metric, Param, Tag, comparison_items, version_items
+from mlstream.reporting.report import write_report
 from tests.reporting.detailed import detailed_comparison
 from tests.reporting.examples import VERSIONS, digest, example_comparison, example_run
 
@@ -50,6 +52,36 @@ def test_every_item_of_the_example_is_taken_by_mlflow() -> None:
     assert len(list(check(comparison_items(comparison, run)))) > 40
     for version in VERSIONS:
         assert len(list(check(version_items(comparison, run, version)))) > 40
+
+
+def test_a_version_is_tagged_with_the_commit_that_its_files_are_from() -> None:
+    run = example_run()
+    states: dict[str, dict[str, object]] = {
+        VERSIONS[0]: {"commit": "a" * 40, "revision": "main~3", "changed": [], "diff_digest": None},
+        VERSIONS[1]: {"commit": "b" * 40, "revision": None, "changed": ["rule.py"], "diff_digest": digest("diff")},
+    }
+    known = {name: replace(facts, git=states.get(name)) for name, facts in run.versions.items()}
+    run = RunFacts.from_dict(json.loads(json.dumps(replace(run, versions=known).to_dict())))
+
+    def tags(version: str) -> dict[str, str]:
+        items = check(version_items(example_comparison(), run, version))
+        return {item.key: item.value for item in items if isinstance(item, Tag) and "git" in item.key}
+
+    assert tags(VERSIONS[0]) == {
+        "mlflow.source.git.commit": "a" * 40,
+        "mlstream.git.dirty": "false",
+        "mlstream.git.revision": "main~3",
+    }
+    assert tags(VERSIONS[1]) == {
+        "mlflow.source.git.commit": "b" * 40,
+        "mlstream.git.dirty": "true",
+        "mlstream.git.diff": digest("diff"),
+    }
+    assert run.git is not None
+    assert tags(VERSIONS[2])["mlflow.source.git.commit"] == run.git.commit
+    page = write_report(example_comparison(), run)
+    assert f"main~3, commit {'a' * 40}" in page
+    assert "changed since the commit" in page
 
 
 def test_disagreements_and_slices_are_tables_that_mlflow_finds() -> None:

@@ -83,7 +83,9 @@ def compare(
         print_comparison(session, found, facts, form, gates=gates, tracked=tracked)
     elif tracked is not None and not form.markdown:
         print_place(session, tracked)
+    if gates.error is not None:
+        if failure is not None:
+            session.say(f"not recorded: {failure}")
+        raise gates.error
     if failure is not None:
         raise failure
-    if gates.error is not None:
-        raise gates.error

@@ -6,7 +6,8 @@ not fit is left out with a word about where it is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 
 from mlstream.comparison.result import Comparison, DeltaResult, MetricResult
@@ -187,7 +188,19 @@ def commands(comparison: Comparison, run: RunFacts) -> list[str]:
     lines = [f"mlstream snapshot verify {snapshot}"]
     if run.config_path is not None:
         lines.append(f"mlstream run {run.config_path} --snapshot {snapshot}")
-    return [*lines, f"mlstream compare {run.id[:12]} --baseline {comparison.baseline}"]
+    return [*lines, " ".join(_compare(comparison, run)), f"mlstream compare verify {comparison.id[:12]}"]
+
+
+def _compare(comparison: Comparison, run: RunFacts) -> Iterator[str]:
+    yield f"mlstream compare {run.id[:12]} --baseline {comparison.baseline}"
+    if comparison.settings.get("allow_missing"):
+        yield "--allow-missing"
+    named = run.config.get("slices") or ()
+    for condition in comparison.settings.get("slices") or ():
+        if condition not in named:
+            yield f"--slice {shlex.quote(condition)}"
+    if comparison.drift is not None:
+        yield f"--against {comparison.drift.snapshot_name or comparison.drift.snapshot_id[:12]}"
 
 
 def table(heads: list[str], rows: list[list[str]], *, gap: str = "") -> str:

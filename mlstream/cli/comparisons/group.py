@@ -10,10 +10,16 @@ from mlstream.cli.lazy import DefaultGroup
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "ls": ("mlstream.cli.comparisons.ls", "list_", "List the comparisons, the newest first."),
     "show": ("mlstream.cli.comparisons.show", "show", "Print a comparison that was made before."),
+    "history": (
+        "mlstream.cli.comparisons.history",
+        "history",
+        "Show how versions did from one comparison to the next.",
+    ),
     "sync": ("mlstream.cli.comparisons.sync", "sync", "Record in MLflow what it has not heard of yet."),
+    "verify": ("mlstream.cli.comparisons.verify", "verify", "Compute a comparison again: is every figure the same?"),
 }
 _COMPARE = {"compare": ("mlstream.cli.compare", "compare", "")}
-_SPELLINGS = {"--sync": "sync"}
+_SPELLINGS = {"--history": "history", "--sync": "sync", "--verify": "verify"}
 
 
 class _CompareGroup(DefaultGroup):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from mlstream.home import is_url
-from mlstream.host.environment import OURS_ONLY, training_environment
+from mlstream.host.environment import training_environment
 from mlstream.host.log import LOG_MARK, tail_of
 from mlstream.runs.machine import limited_environment
 from mlstream.runs.spec import Report, Task, TrainTask
@@ -134,14 +134,12 @@ def _start(spec: Task, log: Path, heard: queue.Queue[tuple[Name, Report | None]]
 
 
 def _variables(spec: Task) -> dict[str, str]:
-    """The environment of a process; where another Python finds packages is its own matter."""
+    """The environment of a process."""
     found = limited_environment(spec.threads, spec.seed)
     if isinstance(spec, TrainTask):  # it runs the project's code: what opens the broker and MLflow is not for it
         same = spec.command[0] == sys.executable
         return training_environment(found, same_python=same, remote=is_url(spec.home))
-    if spec.command[0] == sys.executable:
-        return found
-    return {name: value for name, value in found.items() if name not in OURS_ONLY}
+    return found
 
 
 def _may_restart(worker: _Worker) -> bool:

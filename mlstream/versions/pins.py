@@ -93,6 +93,7 @@ def pin(requirements: Requirements, needs: Sequence[str], interpreter: Interpret
     pins = Pins(locked, tuple(line for line in whole if name_of(line) not in names), str(interpreter))
     kept.mkdir(parents=True, exist_ok=True)
     write_atomically(file, json.dumps(asdict(pins), indent=1).encode())
+    file.chmod(0o600)  # a package that is named by its URL may have a password in it
     return pins
 
 

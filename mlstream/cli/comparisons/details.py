@@ -115,11 +115,11 @@ def _slices(items: Sequence[SliceResult], width: int) -> Iterator[Text]:
 
 def _result(item: SliceResult, width: int) -> Text:
     sign = wording.SIGNS[item.verdict]
-    change = "" if item.delta is None else wording.signed(item.delta)
-    bounds = (item.reason or "") if item.interval is None else wording.interval(item.interval)
+    told = "" if item.delta is None else f"{wording.signed(item.delta):>9}  "
+    told += (item.reason or "") if item.interval is None else wording.interval(item.interval)
     verdict = f"{sign} {item.verdict}"
     name = f"{_cut(item.version, 12)} {wording.metric_name(item.metric)}"
-    left = f"    {name:<24}  {change:>9}  {bounds}"
+    left = f"    {name:<24}  {told}"
     return Text.assemble(_cut(left, width - 16).ljust(width - 15), (verdict, _COLOURS[item.verdict]))
 
 

@@ -19,6 +19,8 @@ from mlstream.broker.offsets import committed
 from mlstream.broker.transactions import check_transactions
 from mlstream.config import ExperimentConfig
 from mlstream.home import Home
+from mlstream.runs.attempt import Listener, Progress
+from mlstream.runs.errors import undecodable
 from mlstream.runs.machine import threads_for
 from mlstream.runs.outcome import VersionOutcome
 from mlstream.runs.outputs import free_attempt
@@ -68,6 +70,7 @@ class Preview:
         computed_now: another process is computing the same run; a second one would be refused.
         snapshot_id, topic: the input.
         rows, partitions: of the input, as it is decoded.
+        undecodable: records beside these that do not decode, and go to the errors topics.
         workers, threads: processes a version, and threads of each.
         versions: in the configuration's order.
     """
@@ -83,6 +86,7 @@ class Preview:
     workers: int
     threads: int
     versions: tuple[VersionPreview, ...]
+    undecodable: int = 0
 
 
 def preview(
@@ -94,15 +98,27 @@ def preview(
     home: Home | str | Path | None = None,
     workers: int = 1,
     force: bool = False,
+    progress: Listener | None = None,
 ) -> Preview:
     """What `run` with the same arguments would do. It writes no record and makes no topic.
+
+    The input is decoded for it and environments are built, which `progress` is told of: both are kept, and any run
+    needs them.
 
     Raises:
         ConfigError, UnknownSnapshot, UnknownTopic, UnknownVersion, VersionLoadError, DecodeError, UsageError:
             something is not there or not right.
         BrokerError: the cluster cannot be used, and would be needed.
     """
-    found = prepare(config, snapshot=snapshot, versions=versions, home=home, on_decoding=_tell_nobody)
+    tell = progress if progress is not None else _tell_nobody
+    found = prepare(
+        config,
+        snapshot=snapshot,
+        versions=versions,
+        home=home,
+        on_decoding=lambda rows: tell(Progress("decoding", total=rows)),
+        on_building=lambda version, _: tell(Progress("building", version)),
+    )
     known = what_is_known(found)
     busy = is_computed(found.home, found.plan.key)
     if known.done is not None and not force:
@@ -187,8 +203,9 @@ def _preview(
         workers=processes,
         threads=threads_for(max(1, running) * processes),
         versions=tuple(each),
+        undecodable=undecodable(found.view),
     )
 
 
-def _tell_nobody(_rows: int) -> None:
-    """A preview is quiet."""
+def _tell_nobody(progress: Progress) -> None:
+    """The listener when none was given."""

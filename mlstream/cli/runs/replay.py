@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlstream.cli.context import Session
+from mlstream.cli.runs.progress import line_of
 from mlstream.cli.runs.screen import JSON, SHORT, plain_table, print_outcomes, repeat_text, run_json
 
 if TYPE_CHECKING:
     from mlstream.config import ExperimentConfig
-    from mlstream.runs.attempt import Listener
+    from mlstream.runs.attempt import Listener, Progress
     from mlstream.runs.preview import Preview
     from mlstream.runs.run import Run
 
@@ -123,6 +124,10 @@ def _preview(
 ) -> None:
     from mlstream.runs.preview import preview
 
+    def say(progress: Progress) -> None:
+        if progress.stage == "building":  # the rest is short
+            click.echo(line_of(progress), err=True)
+
     found = preview(
         config,
         snapshot=snapshot,
@@ -131,6 +136,7 @@ def _preview(
         home=session.at,
         workers=workers,
         force=force,
+        progress=say,
     )
     if as_json:
         session.emit_json({**asdict(found), "repeat": times})
@@ -149,8 +155,11 @@ def _print_preview(session: Session, found: Preview) -> None:
     session.out.print(f"run {found.run_id[:SHORT]} {what[found.action]}", markup=False)
     if found.computed_now:
         session.out.print("another process is computing the same run: this one would be refused")
+    beside = f", and {found.undecodable:,} that do not decode" if found.undecodable else ""
     session.out.print(
-        f"input: {found.topic}, {found.rows:,} records in {found.partitions} partitions", markup=False, soft_wrap=True
+        f"input: {found.topic}, {found.rows:,} records in {found.partitions} partitions{beside}",
+        markup=False,
+        soft_wrap=True,
     )
     session.out.print(f"processes a version: {found.workers}; threads of each: {found.threads}\n")
     headers = ["version", "would be", ">records", ">batches", "digest", "from run"]

@@ -92,7 +92,9 @@ def prepare(
     config = config if isinstance(config, ExperimentConfig) else load_config(config)
     source = snapshot if isinstance(snapshot, Snapshot) else open_snapshot(snapshot, home=home)
     found = [
-        resolve_version(config, name, home=home, on_building=None if on_building is None else partial(on_building, name))
+        resolve_version(
+            config, name, home=home, on_building=None if on_building is None else partial(on_building, name)
+        )
         for name in chosen_versions(config, versions)
     ]
     stream = source.stream(config.input.topic)

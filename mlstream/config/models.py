@@ -237,6 +237,9 @@ class GateConfig(Section):
     metric: str = Field(description="the metric that the limit is on")
     version: str | None = Field(None, description="the version that it is about; every challenger when left out")
     against: str | None = Field(None, description="the baseline that it is meant against; only to make sure")
+    slice: str | None = Field(
+        None, description="only on that part of the records: one of `slices`, as the comparison shows it"
+    )
     no_worse_than: Annotated[float, Field(ge=0)] | None = Field(
         None, description="how much worse than the baseline it may be"
     )
@@ -258,6 +261,8 @@ class GateConfig(Section):
             raise ValueError(
                 "a gate needs one limit: no_worse_than, better_by, at_least or at_most; or `require: verdict` alone"
             )
+        if self.slice is not None and (self.at_least is not None or self.at_most is not None):
+            raise ValueError("a gate on a slice is on the difference to the baseline: no_worse_than or better_by")
         return self
 
     @property

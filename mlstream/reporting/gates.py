@@ -7,8 +7,9 @@ nothing was shown, unless the gate says `require: verdict`: then it is called in
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from mlstream.comparison.result import Comparison, DeltaResult, MetricResult
@@ -107,9 +108,41 @@ def _check(comparison: Comparison, gate: GateConfig) -> Iterator[GateResult]:
         )
     for version in challengers if gate.version is None else [gate.version]:
         value, delta = _figures(comparison, version, gate.metric)
+        if gate.slice is not None:
+            value, delta = _figures_of_slice(comparison, value, gate.slice)
         room = _room(gate, value, delta)
         status, found = _judge(gate, room, delta)
-        yield GateResult(version, gate.metric, room.text, status, found)
+        where = "" if gate.slice is None else f" where {gate.slice}"
+        yield GateResult(version, gate.metric, f"{room.text}{where}", status, found)
+
+
+def _figures_of_slice(comparison: Comparison, whole: MetricResult, condition: str) -> tuple[MetricResult, DeltaResult]:
+    """The figures of a slice that the experiment named, in the shape of those of all records."""
+    named = [found for found in comparison.slices if found.kind == "named"]
+    for found in named:
+        if (found.slice, found.version, found.metric) == (condition, whole.version, whole.metric):
+            return replace(whole, value=found.value, interval=None, undefined=found.reason), DeltaResult(
+                version=found.version,
+                baseline=found.baseline,
+                metric=found.metric,
+                delta=found.delta,
+                interval=found.interval,
+                p_value=found.p_value,
+                p_adjusted=found.p_adjusted,
+                margin=None,
+                verdict=found.verdict,
+                reason=found.reason,
+            )
+    known = list(dict.fromkeys(found.slice for found in named))
+    close = difflib.get_close_matches(condition, known, n=1)
+    hint = (
+        f"did you mean {close[0]!r}?"
+        if close
+        else f"there are: {', '.join(known)}"
+        if known
+        else "name it in `slices:`"
+    )
+    raise UsageError(f"the gate on {whole.metric} is on the slice {condition!r}, which was not compared", hint=hint)
 
 
 def _figures(comparison: Comparison, version: str, metric: str) -> tuple[MetricResult, DeltaResult | None]:

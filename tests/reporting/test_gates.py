@@ -13,6 +13,7 @@ from mlstream.config import ExperimentConfig
 from mlstream.config.models import GateConfig
 from mlstream.errors import GateFailed, Inconclusive, UsageError
 from mlstream.reporting.gates import GateResult, check_conditions, check_gates, gate_error
+from tests.reporting.detailed import detailed_comparison
 from tests.reporting.examples import example_comparison
 
 
@@ -114,6 +115,19 @@ def test_a_gate_is_for_every_challenger_unless_it_names_one() -> None:
     assert [it.version for it in check_gates(comparison, named)] == ["v3"]
 
 
+def test_a_gate_may_be_on_a_slice_that_the_experiment_named() -> None:
+    comparison = detailed_comparison()
+    (first, second) = check_gates(comparison, [GateConfig(metric="log_loss", slice="origin = 'JFK'", better_by=0.04)])
+    assert (first.status, second.status) == ("failed", "passed")
+    assert second.gate == "Log loss better than v1 by 0.04 or more where origin = 'JFK'"
+    assert second.found == "−0.0710 (−0.0790 to −0.0630)"
+    near = GateConfig(metric="log_loss", slice="origin == 'JFK'", better_by=0)
+    with pytest.raises(UsageError, match="was not compared; did you mean \"origin = 'JFK'\""):
+        check_gates(comparison, [near])
+    with pytest.raises(UsageError, match="name it in `slices:`"):
+        check_gates(example_comparison(), [near])
+
+
 def test_a_gate_against_another_baseline_is_refused() -> None:
     with pytest.raises(UsageError, match=r"is against v2, and this comparison against v1; compare with --baseline v2"):
         check_gates(example_comparison(), [GateConfig(metric="log_loss", against="v2", better_by=0)])
@@ -172,6 +186,7 @@ def test_a_condition_on_a_metric_that_was_not_computed_names_those_that_were() -
         ({"metric": "logloss", "better_by": 0}, "'logloss' is not computed; use 'log_loss'"),
         ({"metric": "log_loss", "against": "v7", "better_by": 0}, "'v7' is not a version"),
         ({"metric": "log_loss", "version": "v1", "better_by": 0}, "v1 is the baseline"),
+        ({"metric": "log_loss", "slice": "x > 1", "at_most": 1}, "a gate on a slice is on the difference"),
         ({"metric": "log_loss", "no_worse_than": -1}, "greater than or equal to 0"),
     ],
 )

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import re
+import shlex
+from pathlib import Path
 
+import yaml
+
+from mlstream.cli.main import run
 from mlstream.comparison.result import MetricResult
 from mlstream.config.models import GateConfig
 from mlstream.reporting.gates import check_gates
@@ -55,3 +60,16 @@ def test_a_comment_never_grows_past_what_a_comment_holds() -> None:
     text = write_markdown(example_comparison(versions=("v1",), metrics=metrics, deltas=()), example_run())
     assert len(text) <= MAX_CHARACTERS + 200
     assert "The rest did not fit here: `mlstream compare show " in text
+
+
+def test_the_example_for_github_finds_its_comment_by_the_mark_and_calls_commands_that_there_are() -> None:
+    workflow = yaml.safe_load((Path(__file__).parents[2] / "docs" / "github-actions.yml").read_text(encoding="utf-8"))
+    steps = workflow["jobs"]["compare"]["steps"]
+    script = "\n".join(step.get("run", "") for step in steps)
+    mark = write_markdown(example_comparison(experiment=workflow["env"]["EXPERIMENT"]), example_run()).splitlines()[0]
+    assert f'mark="{mark}"' == re.search(r'mark=".*"', script.replace("$EXPERIMENT", "flights"))[0]  # type: ignore[index]
+    calls = re.findall(r"^mlstream (.+)$", script, re.MULTILINE)
+    assert len(calls) == 3
+    for call in calls:
+        # An option that there is not is an error, --help or not.
+        assert run([*shlex.split(call.split(">")[0]), "--help"]) == 0, call

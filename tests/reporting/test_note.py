@@ -8,7 +8,8 @@ import pytest
 
 from mlstream.comparison.result import Comparison, Coverage, DeltaResult, LabelCoverage, MetricResult, Verdict
 from mlstream.reporting import wording
-from mlstream.reporting.note import MAX_CHARACTERS, write_note
+from mlstream.reporting.note import MAX_CHARACTERS, commands, write_note
+from tests.reporting.detailed import detailed_comparison
 from tests.reporting.examples import digest, example_comparison, example_run, interval
 
 
@@ -72,7 +73,17 @@ def test_the_commands_recompute_it() -> None:
     assert note.endswith(
         "```\nmlstream snapshot verify flights-q4\n"
         "mlstream run configs/flights.yaml --snapshot flights-q4\n"
-        f"mlstream compare {digest('run')[:12]} --baseline v1\n```"
+        f"mlstream compare {digest('run')[:12]} --baseline v1\n"
+        f"mlstream compare verify {digest('comparison')[:12]}\n```"
+    )
+
+
+def test_the_commands_name_every_option_that_was_given() -> None:
+    settings = {"allow_missing": True, "slices": ["origin", "hour > 18"]}
+    comparison = detailed_comparison(settings=settings)
+    told = commands(comparison, example_run(config={"slices": ["origin"]}))
+    assert told[-2] == (
+        f"mlstream compare {digest('run')[:12]} --baseline v1 --allow-missing --slice 'hour > 18' --against flights-q3"
     )
 
 

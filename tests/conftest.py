@@ -111,6 +111,19 @@ def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     return f"s3://{BUCKET}/{secrets.token_hex(6)}"
 
 
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The database of an MLflow store that has its tables, which take seconds to make, and nothing in them."""
+    from mlstream.home import Home
+    from mlstream.registry.registration import check_reachable
+
+    home = Home(tmp_path_factory.mktemp("empty"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        check_reachable(home)
+    return home.path / "mlflow.db"
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     """An empty home of the test's own."""

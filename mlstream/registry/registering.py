@@ -30,8 +30,9 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, Schema
 from requests.exceptions import RequestException
 
-from mlstream.registry.client import experiment_of, user
+from mlstream.registry.client import experiment_of, is_local, user
 from mlstream.registry.dataset import SOURCE_TYPE
+from mlstream.registry.place import shown_uri
 from mlstream.registry.registration import Registered, Registration
 
 _IDENTITY = "mlstream.identity"
@@ -39,13 +40,18 @@ _TYPES = {"int": "long", "float": "double", "string": "string", "bool": "boolean
 _MOST_CHARACTERS = 500  # MLflow takes more for tags, but not in every store
 
 
-def write(client: MlflowClient, asked: Registration, *, artifacts: str | None, place: str) -> Registered:
+def write(client: MlflowClient, asked: Registration, *, uri: str, artifacts: str | None) -> Registered:
     """Register what a training made, or find the version that is the same.
+
+    Args:
+        uri: the store or server that the client talks to.
+        artifacts: where artifacts of a new experiment go; None leaves that to MLflow.
 
     Raises:
         MlflowException, OSError: MLflow refuses, or a file cannot be read.
         TrackingError: the experiment was deleted.
     """
+    place = shown_uri(uri)
     # 1. the same thing registered before is enough
     if asked.estimator is not None:
         known = _known(client, asked)
@@ -84,12 +90,12 @@ def write(client: MlflowClient, asked: Registration, *, artifacts: str | None, p
             ],
         )
         # 4. the version of the registered model
-        uri = None if model is None else _registered(client, asked, model, run_id)
+        name = None if model is None else _registered(client, asked, model, run_id, uri)
         # 5. all of it is written
         client.set_terminated(run_id)
         undo.pop_all()
     client.log_batch(run_id, tags=[RunTag("mlstream.status", "completed")])
-    return Registered(asked.version, uri, run_id, place)
+    return Registered(asked.version, name, run_id, place)
 
 
 def _known(client: MlflowClient, asked: Registration) -> tuple[str, str] | None:
@@ -163,16 +169,18 @@ def write_model(folder: Path, asked: Registration, *, model_id: str, run_id: str
     model.save(str(folder / "MLmodel"))
 
 
-def _registered(client: MlflowClient, asked: Registration, model: LoggedModel, run_id: str) -> str:
+def _registered(client: MlflowClient, asked: Registration, model: LoggedModel, run_id: str, uri: str) -> str:
     """The model as the next version of the registered model."""
     try:
         client.create_registered_model(asked.name, description=asked.question or None)
     except MlflowException as exc:
         if exc.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
+    # MLflow's own store looks up `models:/m-…` in the process's default store, which ours is not.
+    source = model.artifact_location if is_local(uri) else f"models:/{model.model_id}"
     version = client.create_model_version(
         asked.name,
-        f"models:/{model.model_id}",
+        source,
         run_id,
         tags={**_tags(asked), _IDENTITY: asked.identity},
         description=asked.description or None,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mlstream.home import Home
 from mlstream.registry.dataset import DatasetFacts
-from mlstream.registry.place import artifacts_of, at_peace, shown_uri, tracking_uri
+from mlstream.registry.place import artifacts_of, at_peace, tracking_uri
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +112,7 @@ def register(asked: Sequence[Registration], *, home: Home) -> list[Registered]:
         from mlstream.registry.registering import write
 
         with opened(place, artifacts) as client:
-            return [write(client, one, artifacts=artifacts, place=shown_uri(place)) for one in asked]
+            return [write(client, one, uri=place, artifacts=artifacts) for one in asked]
 
 
 def check_reachable(home: Home) -> None:

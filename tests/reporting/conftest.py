@@ -1,4 +1,4 @@
-"""Stores of MLflow: an empty one made once, since its tables take seconds, and one with the example recorded."""
+"""Stores of MLflow: an empty one of the test's own, and one with the example recorded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mlstream.home import Home
-from mlstream.reporting.tracking import Tracked, newest, track
+from mlstream.reporting.tracking import Tracked, track
 from tests.reporting.examples import example_comparison, example_run
 
 if TYPE_CHECKING:
@@ -27,16 +27,6 @@ class Recorded:
 
     home: Home
     tracked: Tracked
-
-
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The database of a store that has its tables and nothing in them."""
-    home = Home(tmp_path_factory.mktemp("empty"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        assert newest(home) is None
-    return home.path / "mlflow.db"
 
 
 @pytest.fixture

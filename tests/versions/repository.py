@@ -21,12 +21,18 @@ class Repo:
 
     top: Path
 
-    def git(self, *arguments: str | os.PathLike[str]) -> str:
-        """What a git command prints."""
+    def git(self, *arguments: str | os.PathLike[str], given: str | None = None) -> str:
+        """What a git command prints, to which `given` is its standard input."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
         environ = {**clean, **IDENTITY, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
         done = subprocess.run(
-            ["git", "-C", self.top, *arguments], env=environ, capture_output=True, text=True, check=True, timeout=60
+            ["git", "-C", self.top, *arguments],
+            env=environ,
+            input=given,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
         )
         return done.stdout.strip()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -45,7 +44,7 @@ def test_the_beginning_of_several_ids_is_told_apart_from_none(experiment: Experi
     commits = "".join(
         f"commit refs/heads/many\ncommitter A <a@example.org> {number} +0000\ndata 0\n\n" for number in range(1000)
     )
-    subprocess.run(["git", "fast-import", "--quiet"], cwd=repo.top, input=commits.encode(), check=True, timeout=60)
+    repo.git("fast-import", "--quiet", given=commits)
     ids = Counter(commit[:4] for commit in repo.git("rev-list", "many").split())
     beginning = next(found for found, count in ids.items() if count > 1)
     refused(experiment(git=beginning), f"{beginning} begins the ids of several objects; write more of the id")
@@ -55,7 +54,7 @@ def test_a_clone_that_was_cut_off_says_how_to_get_the_rest(experiment: Experimen
     for _ in range(2):
         repo.commit()
     shallow = tmp_path / "shallow"
-    subprocess.run(["git", "clone", "--quiet", "--depth", "1", f"file://{repo.top}", shallow], check=True, timeout=60)
+    repo.git("clone", "--quiet", "--depth", "1", f"file://{repo.top}", shallow)
     config = experiment(git="main~1").located(shallow / "c.yaml", shallow)
     refused(config, r"whose history was cut off when it was cloned; `git fetch --unshallow` brings the rest; in CI")
     config = experiment(git="main").located(shallow / "c.yaml", shallow)

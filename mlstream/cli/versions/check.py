@@ -11,7 +11,7 @@ from mlstream.cli.context import Session
 from mlstream.cli.versions.choosing import BUILDING, CONFIG, JSON, VERSION, experiment_of
 
 if TYPE_CHECKING:
-    from mlstream.runs.batch_check import Asked, BatchCheck, Mismatch
+    from mlstream.runs.batch_figures import Asked, BatchCheck, Mismatch
 
 
 @click.command()

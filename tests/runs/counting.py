@@ -62,6 +62,20 @@ class Killed(Means):
         return found
 
 
+class Picky(Killed):
+    """Killed too, and raises for some records, after it has counted them."""
+
+    def __init__(self, at: int, file: str, bad: list[int]) -> None:
+        super().__init__(at, file)
+        self.bad = bad
+
+    def predict(self, frame: pl.DataFrame) -> pl.DataFrame:
+        found = super().predict(frame)
+        if frame["n"].is_in(self.bad).any():
+            raise ValueError("no such order")
+        return found
+
+
 class Forgetful(Killed):
     """Killed too, and does not take its state back."""
 

@@ -59,6 +59,7 @@ SHARD_ROWS = 3_000
 SHARD_BATCH_ROWS = 100
 BATCH_ROWS = 33_000  # a transaction each
 ROWS = 5 * BATCH_ROWS  # four batches in one partition, one in the other
+BAD = [30_000, 49_999, 120_001, 160_001]
 LATE = 150_001  # a record of the fourth batch: when it comes, the first transaction is committed
 
 
@@ -190,9 +191,15 @@ def counts(make_shop: Callable[[str], Shop], broker: Connection) -> Shop:
     return shop
 
 
-def config_of(shop: Shop, versions: dict[str, tuple[str, dict[str, Any]]]) -> ExperimentConfig:
+def config_of(
+    shop: Shop, versions: dict[str, tuple[str, dict[str, Any]]], *, errors: tuple[str, ...] = ()
+) -> ExperimentConfig:
     each = {
-        name: {"model": f"shop/counting.py:{model}", "parameters": parameters}
+        name: {
+            "model": f"shop/counting.py:{model}",
+            "parameters": parameters,
+            "on_error": "errors" if name in errors else "fail",
+        }
         for name, (model, parameters) in versions.items()
     }
     decode = {"columns": {"x": "float", "n": "int"}}
@@ -208,7 +215,13 @@ def predictions(done: Run, version: str) -> list[list[float]]:
 @pytest.fixture(scope="module")
 def plain() -> list[list[float]]:
     """What `Means` answers in each partition."""
-    return [plain_means((n * 0.37, n) for n in range(ROWS) if (n % 5 == 4) == partition) for partition in (False, True)]
+    return without([])
+
+
+def without(bad: Sequence[int]) -> list[list[float]]:
+    """What it answers when it never sees some of the records."""
+    good = [n for n in range(ROWS) if n not in bad]
+    return [plain_means((n * 0.37, n) for n in good if (n % 5 == 4) == partition) for partition in (False, True)]
 
 
 @pytest.fixture(scope="module")
@@ -220,8 +233,10 @@ def mixed(counts: Shop, tmp_path_factory: pytest.TempPathFactory) -> Run:
         {
             "killed": ("Killed", {"at": LATE, "file": str(folder / "killed")}),
             "forgetful": ("Forgetful", {"at": LATE, "file": str(folder / "forgetful")}),
+            "picky": ("Picky", {"at": LATE, "file": str(folder / "picky"), "bad": BAD}),
             "broken": ("Broken", {}),
         },
+        errors=("picky",),
     )
     return run(config, snapshot=counts.snapshot, connection=counts.connection, home=counts.home)
 
@@ -239,6 +254,12 @@ def test_a_model_that_does_not_take_its_state_back_is_found_out(mixed: Run, plai
     found = predictions(mixed, "forgetful")
     assert [len(part) for part in found] == [len(part) for part in plain]
     assert found != plain
+
+
+def test_records_that_a_killed_model_refuses_leave_no_trace_in_its_answers_to_others(mixed: Run) -> None:
+    found = mixed.versions["picky"]
+    assert (found.restarts, found.errors) == (1, len(BAD))
+    assert predictions(mixed, "picky") == without(BAD)
 
 
 def test_a_model_whose_state_cannot_be_had_fails_and_leaves_no_topic(mixed: Run, counts: Shop) -> None:

@@ -118,6 +118,11 @@ class DeadLetters:
         return Faults(self.offsets[first:last], [UNDECODABLE] * (last - first), reasons)
 
 
+def undecodable(view: View) -> int:
+    """How many records a view leaves out because they do not decode."""
+    return sum(view.faults.values()) if (view.folder / DEAD_LETTERS).is_file() else 0
+
+
 class ErrorRecords:
     """Makes the records of a version's errors topic for one partition.
 

@@ -19,6 +19,7 @@ from mlstream.errors import DecodeError, RunIncomplete
 from mlstream.runs.errors import ERRORS_SCHEMA
 from mlstream.runs.outcome import VersionOutcome
 from mlstream.runs.outputs import drop_beside
+from mlstream.runs.preview import preview
 from mlstream.runs.removing import remove_run
 from tests.runs.conftest import FIRST_MS, Shop
 from tests.runs.readers import Found, read_topic, topics
@@ -341,3 +342,10 @@ def test_an_errors_topic_that_nobody_has_noted_is_cleared_away_with_its_output(c
     assert drop_beside(client, replace(begun, topic_id="another-topic-s-id")) == ()
     assert drop_beside(client, begun) == (f"{topic}.errors",)
     assert topic in client.topics()
+
+
+def test_a_dry_run_counts_what_does_not_decode(done: tuple[Shop, Run]) -> None:
+    shop, run = done
+    found = preview(run.config, snapshot=shop.snapshot, connection=shop.connection, home=shop.home)
+    assert found.undecodable == run.versions["plain"].undecodable
+    assert found.rows + found.undecodable == ROWS

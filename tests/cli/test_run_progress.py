@@ -119,6 +119,7 @@ def test_on_a_terminal_the_table_is_drawn_and_taken_away_again() -> None:
 def test_elsewhere_each_step_is_a_line_that_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
     with shown_progress(Session()) as listen:
         for progress in (
+            Progress("building", "v2"),
             Progress("decoding", total=TOTAL),
             scoring(0, state="loading"),
             scoring(1000),
@@ -132,6 +133,7 @@ def test_elsewhere_each_step_is_a_line_that_is_said_once(capsys: pytest.CaptureF
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.splitlines() == [
+        "v2: building its environment",
         "decoding 2,000,000 records",
         "v1: loading",
         "v1: 2,000,000 records, freezing",

@@ -53,6 +53,7 @@ class Answer:
             None when the version gives no scores.
         classes: of the columns of `score`; empty unless multiclass.
         own: metric of the experiment's own → its value for each record, (n,).
+        kept: what was computed of the answers once and is needed again; of no meaning to others.
     """
 
     version: str
@@ -60,6 +61,7 @@ class Answer:
     score: Floats | None = None
     classes: tuple[Class, ...] = ()
     own: Mapping[str, Floats] = field(default_factory=dict)
+    kept: dict[str, tuple[Integers, Integers]] = field(default_factory=dict, repr=False, compare=False)
 
 
 def read_truth(task: Task, labels: pl.Series) -> Truth:

@@ -22,6 +22,7 @@ from mlstream.errors import ComparisonError
 # A column of more values than this is cut into ranges (numbers), or into its most frequent values (all others).
 MOST_VALUES = 24
 RANGES = 5
+_GLANCE = 10_000
 Codes = NDArray[np.int8]
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -119,7 +120,8 @@ def _take_values(sql: str, column: pl.Series, codes: Codes) -> list[str]:
 def _cut_numbers(sql: str, column: pl.Series, codes: Codes) -> list[str]:
     finite = column.is_not_null() & column.cast(pl.Float64).is_finite()
     known = column.filter(finite)
-    if known.n_unique() <= MOST_VALUES:
+    # A column of many values shows that soon.
+    if known.head(_GLANCE).n_unique() <= MOST_VALUES and known.n_unique() <= MOST_VALUES:
         return _take_values(sql, column.set(~finite.fill_null(value=False), None), codes)
     numbers = known.cast(pl.Float64).to_numpy()
     edges = sorted({_rounded(float(edge)) for edge in np.quantile(numbers, np.arange(1, RANGES) / RANGES)})

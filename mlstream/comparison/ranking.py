@@ -123,14 +123,16 @@ RANKING_METRICS: Mapping[str, Metric] = {metric.name: metric for metric in (RocA
 
 
 def count_levels(truth: Truth, answer: Answer) -> tuple[Integers, Integers]:
-    """Negatives and positives at each different score, from the lowest up: int64."""
+    """Negatives and positives at each different score, from the lowest up: int64. Sorts once and keeps it."""
     if answer.score is None:
         raise ValueError(f"{answer.version} gives no scores")
-    order = np.argsort(answer.score, kind="stable")
-    score, positive = answer.score[order], truth.values[order].astype(np.int64)
-    starts = np.flatnonzero(np.concatenate([[True], score[1:] != score[:-1]]))
-    positives = np.add.reduceat(positive, starts)
-    return np.diff(starts, append=score.size) - positives, positives
+    if "levels" not in answer.kept:
+        score = np.sort(answer.score)
+        starts = np.flatnonzero(np.concatenate([[True], score[1:] != score[:-1]]))
+        ranks = np.searchsorted(np.sort(answer.score[truth.values]), score[starts], side="left")
+        positives = np.diff(ranks, append=int(np.count_nonzero(truth.values)))
+        answer.kept["levels"] = (np.diff(starts, append=score.size) - positives, positives)
+    return answer.kept["levels"]
 
 
 def _from_the_top(sums: Floats) -> tuple[Floats, Floats, Floats]:

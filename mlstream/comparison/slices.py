@@ -49,7 +49,7 @@ def select(truth: Truth, answers: Sequence[Answer], mask: NDArray[np.bool_]) -> 
         values, predicted = codes[values], [codes[found] for found in predicted]
         classes = tuple(classes[at] for at in occurring.tolist())
     return Truth(truth.task, values, classes), [
-        replace(answer, predicted=own, score=score, own={name: found[mask] for name, found in answer.own.items()})
+        Answer(answer.version, own, score, answer.classes, {name: found[mask] for name, found in answer.own.items()})
         for answer, own, score in zip(answers, predicted, scores, strict=True)
     ]
 

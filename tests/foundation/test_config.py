@@ -57,7 +57,7 @@ def test_defaults_are_filled_in(tmp_path: Path) -> None:
         ("input:", "batch_rows: many\ninput:", r"exp.yaml:2: batch_rows: input should be a valid integer"),
         ("experiment: flights", "experiment: [flights", r"exp.yaml:\d+: not YAML"),
         (GOOD, "- a\n- b\n", r"exp.yaml:1: an experiment is a mapping of keys"),
-        ("  on: [carrier, flight]\n", "", r"labels from another topic need `on:`"),
+        ("  on: [carrier, flight]\n", "", r"labels from elsewhere need `on:`"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line_and_the_fix(tmp_path: Path, old: str, new: str, message: str) -> None:

@@ -113,28 +113,26 @@ def _line(name: str, found: Round, base: float) -> Line:
 
 
 def where_time_goes(found: Round) -> Report:
-    """Each version's worker, step by step; a version's seconds are 1.00 x."""
+    """Each version's worker, thread by thread, and its model; a version's seconds are 1.00 x."""
     lines: list[Line] = []
     for each in found.timed:
         whole = each.ended - each.began
-        parts = dict(each.parts)
-        compress = parts.pop("compress", 0.0)
-        asked = parts.pop("model", 0.0)
-        steps = {
-            "the model": min(each.model, asked),
-            "to its process and back": max(0.0, asked - each.model),
-            "predictions to records": parts.pop("encode", 0.0),
-            "hand over, wait for commits": parts.pop("hand over", 0.0),
-            "last commits": parts.pop("last commit", 0.0),
-            "open transactional ids": parts.pop("begin", 0.0),
-        }
-        rest = whole - sum(steps.values())
-        lines.append(Line(each.version, whole, "s", 1.0, "from the common start to its last commit"))
-        lines += [
-            Line(f"  {step}", seconds, "s", seconds / whole) for step, seconds in [*steps.items(), ("the rest", rest)]
+        parts = each.parts
+        asked = [parts.get(name, 0.0) for name in ("wait for the model", "wait for the writing", "begin")]
+        steps = [
+            ("worker: waits for the model", asked[0]),
+            ("worker: waits for what it writes", asked[1]),
+            ("worker: opens transactional ids", asked[2]),
+            ("worker: the rest", whole - sum(asked)),
+            ("model's process: the model", each.model),
+            ("writing: predictions to records", parts.get("encode", 0.0)),
+            ("writing: hands over, waits for commits", parts.get("hand over", 0.0)),
+            ("writing: last commits", parts.get("last commit", 0.0)),
+            ("encoding: batches, compressed", parts.get("compress", 0.0)),
         ]
-        lines.append(Line("  compress, beside it", compress, "s", compress / whole, "on another thread"))
-    return Report("where the time of a version's worker goes, three versions at once", lines)
+        lines.append(Line(each.version, whole, "s", 1.0, "from the common start to its last commit"))
+        lines += [Line(f"  {step}", seconds, "s", seconds / whole) for step, seconds in steps]
+    return Report("where the time of a version goes, three versions at once; threads and processes side by side", lines)
 
 
 def beside_peer(project: Project, runner: Runner, topic: str) -> Report:

@@ -19,7 +19,7 @@ from typing import Any
 
 from mlstream.broker.client import Client
 from mlstream.host.host import Host
-from mlstream.runs import shard, worker
+from mlstream.runs import scoring, shard, worker
 from mlstream.runs.layout import Encoder
 from mlstream.runs.process import Reports, serve
 from mlstream.runs.spec import Report, Spec
@@ -53,8 +53,8 @@ class Timed:
     Attributes:
         version: whose.
         began, ended: from the common start to its last commit, in seconds since the epoch.
-        parts: step → seconds in the worker's main thread; `compress` is on other threads, beside it.
-        model: of the time that it waited for answers, what the model itself took.
+        parts: step → seconds, each in the thread that does it.
+        model: what the model itself took, in its process.
     """
 
     version: str
@@ -130,7 +130,8 @@ def work(spec: Spec, reports: Reports) -> Report:
     folder = Path(wanted.folder)
     name = f"{spec.version}-{spec.worker}"
     watch = Stopwatch()
-    watch.on(Host, "predict_rows", "model")
+    watch.on(Host, "answer", "wait for the model")
+    watch.on(scoring.Scoring, "_written", "wait for the writing")
     watch.on(Encoder, "encode", "encode")
     watch.on(shard.Shard, "write", "hand over")
     watch.on(shard.Shard, "finish", "last commit")

@@ -49,6 +49,7 @@ def _render(name: str, comparison: Comparison, run: RunFacts) -> str:
         search_sentence=report_details.search_sentence(comparison),
         slice_notes=report_details.slice_notes(comparison),
         figures=report_details.figures(comparison),
+        over_time=report_details.over_time(comparison),
         shifts=report_details.shifts(comparison),
         disagreements=report_details.disagreements(comparison),
         changes=report_details.changes(comparison),

@@ -5,6 +5,7 @@ Every part is empty where the comparison has none of it, and then its section is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,6 +27,10 @@ from mlstream.reporting.report_parts import colour_classes
 MAX_CLASSES = 8  # of a cross table that is shown as one
 MAX_CELLS = 20  # of one that is not
 _LONGEST_CELL = 60
+_LEAST_POINTS = 3
+_DAY_MS = 86_400_000
+_MARKS = 5
+_MAX_SHORT_DAYS = 300  # beyond, a day's name needs its year
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,9 +200,9 @@ def _value(value: object) -> str:
     return text if len(text) <= _LONGEST_CELL else f"{text[: _LONGEST_CELL - 1]}…"
 
 
-def _time(time_ms: int) -> str:
+def _time(time_ms: int, form: str = "%Y-%m-%d %H:%M:%S") -> str:
     try:
-        return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
+        return datetime.fromtimestamp(time_ms / 1000, UTC).strftime(form)
     except (ValueError, OverflowError, OSError):  # outside the years that Python knows
         return f"{time_ms} ms"
 
@@ -286,6 +291,50 @@ def figures(comparison: Comparison) -> tuple[Figure, ...]:
         )
         found.append(Figure("Quantiles", drawing, "Above the dashed line a version's are higher."))
     return tuple(found)
+
+
+def over_time(comparison: Comparison) -> tuple[Figure, ...]:
+    """Each metric of all versions over event time; nothing where there are fewer than three intervals."""
+    colours = colour_classes(comparison)
+    found = []
+    for metric in dict.fromkeys(it.metric for it in comparison.series):
+        series = [it for it in comparison.series if it.metric == metric and len(it.starts_ms) >= _LEAST_POINTS]
+        known = [value for it in series for value in it.values if value is not None]
+        if not known:
+            continue
+        starts = sorted({start for it in series for start in it.starts_ms})
+        span = (max(known) - min(known)) or 1.0
+        lines = [
+            svg.Line(
+                it.version,
+                colours[it.version],
+                [
+                    (float(start), math.nan if value is None else value)
+                    for start, value in zip(it.starts_ms, it.values, strict=True)
+                ],
+            )
+            for it in series
+        ]
+        name = wording.metric_name(metric)
+        length = wording.duration(series[0].length_s)
+        drawing = svg.timeline(
+            lines,
+            _marks(starts),
+            svg.Axis("event time", starts[0], starts[-1]),
+            svg.Axis(name, min(known) - 0.04 * span, max(known) + 0.04 * span),
+            text=f"{name} of {wording.listed(it.version for it in series)} in each {length} of event time",
+        )
+        found.append(Figure(name, drawing, f"in each {length} of event time"))
+    return tuple(found)
+
+
+def _marks(starts_ms: Sequence[int]) -> list[tuple[float, str]]:
+    """A few moments of the range, with a day or a time of the day under each."""
+    days = (starts_ms[-1] - starts_ms[0]) / _DAY_MS
+    form = "%Y-%m-%d" if days > _MAX_SHORT_DAYS else "%d %b" if days >= _MARKS else "%d %b %H:%M"
+    wanted = _MARKS if days <= _MAX_SHORT_DAYS else _MARKS - 1
+    places = sorted({round(at * (len(starts_ms) - 1) / (wanted - 1)) for at in range(wanted)})
+    return [(float(starts_ms[at]), _time(starts_ms[at], form)) for at in places]
 
 
 def shifts(comparison: Comparison) -> Table | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from markupsafe import Markup, escape
 
@@ -16,6 +17,7 @@ from mlstream.reporting import wording
 
 _WIDTH, _HEIGHT, _PAD = 260, 26, 8  # of an interval's drawing
 _SIDE, _LEFT, _BOTTOM, _TOP, _RIGHT = 300, 44, 40, 10, 12  # of a square of lines
+_LONG, _HIGH, _UNDER = 480, 170, 24  # of lines over time
 _MAX_TICKS = 5
 
 
@@ -136,6 +138,39 @@ def square(lines: Sequence[Line], x: Axis, y: Axis, *, text: str, diagonal: bool
     parts.append(f"{escape(y.name)}</text>")
     return Markup(
         f'<svg class="square" viewBox="0 0 {_SIDE} {_SIDE}" role="img" aria-label="{escape(text)}">'
+        f"{''.join(parts)}</svg>"
+    )
+
+
+def timeline(lines: Sequence[Line], marks: Sequence[tuple[float, str]], x: Axis, y: Axis, *, text: str) -> Markup:
+    """Lines over time, wider than high; a point whose y is NaN is a gap. `marks` are (x, what stands under it)."""
+
+    def place(at_x: float, at_y: float) -> tuple[str, str]:
+        return (
+            _short(_LEFT + x.share(at_x) * (_LONG - _LEFT - _RIGHT)),
+            _short(_HIGH - _UNDER - y.share(at_y) * (_HIGH - _UNDER - _TOP)),
+        )
+
+    parts = []
+    for tick, shown in _ticks(y):
+        base, at_y = place(x.low, tick)
+        parts.append(f'<path class="grid" d="M{base} {at_y}H{_LONG - _RIGHT}"/>')
+        parts.append(f'<text class="beside" x="{_LEFT - 6}" y="{at_y}" dy="3.5">{shown}</text>')
+    for at, shown in marks:
+        at_x, base = place(at, y.low)
+        parts.append(f'<path class="tick" d="M{at_x} {base}v4"/>')
+        last = "under last" if at == x.high else "under"
+        parts.append(f'<text class="{last}" x="{at_x}" y="{_HIGH - _UNDER + 16}">{escape(shown)}</text>')
+    for line in lines:
+        path = "".join(
+            f"M{'L'.join(' '.join(place(*point)) for point in points)}{'h0' if len(points) == 1 else ''}"
+            for known, group in groupby(line.points, key=lambda point: math.isfinite(point[1]))
+            if known and (points := [*group])
+        )
+        if path:
+            parts.append(f'<path class="line {escape(line.colour)}" d="{path}"/>')
+    return Markup(
+        f'<svg class="timeline" viewBox="0 0 {_LONG} {_HIGH}" role="img" aria-label="{escape(text)}">'
         f"{''.join(parts)}</svg>"
     )
 

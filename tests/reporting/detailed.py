@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, get_args
 
 from mlstream.comparison.details import (
@@ -143,8 +144,11 @@ def details() -> dict[str, Any]:
                 version,
                 "log_loss",
                 86_400.0,
-                (1_380_585_600_000, 1_380_672_000_000, 1_380_758_400_000),
-                (0.5 - 0.02 * number, None, 0.48 - 0.03 * number),
+                tuple(1_380_585_600_000 + 86_400_000 * day for day in range(60)),
+                tuple(
+                    None if day == 1 else 0.5 - 0.03 * number + 0.04 * math.sin(day * (1 + number / 20) / 2)
+                    for day in range(60)
+                ),
             )
             for number, version in enumerate(VERSIONS)
         ),

@@ -103,7 +103,8 @@ def test_disagreements_and_slices_are_tables_that_mlflow_finds() -> None:
 def test_figures_over_time_are_steps_at_the_time_that_they_are_about() -> None:
     items = list(check(version_items(detailed_comparison(), example_run(), "v2")))
     points = [item for item in items if isinstance(item, Metric) and item.key == "over_time/log_loss"]
-    assert [(point.step, point.time_ms) for point in points] == [(0, 1_380_585_600_000), (2, 1_380_758_400_000)]
+    assert [(point.step, point.time_ms) for point in points[:2]] == [(0, 1_380_585_600_000), (2, 1_380_758_400_000)]
+    assert len(points) == 59
     assert not any(point.of_model for point in points)
 
 

@@ -191,7 +191,15 @@ def test_curves_are_drawn_with_a_line_for_each_version() -> None:
         "Quantiles",
     ]
     lines = [found for found in page.all("path") if str(found.get("class")).startswith("line ")]
-    assert len(lines) == 3 + 3 + 3 + 2
+    assert len(lines) == 3 + (3 + 3 + 3 + 2)  # over time, and the squares
+
+
+def test_metrics_over_time_are_lines_with_gaps() -> None:
+    page = report(detailed_comparison())
+    (drawing,) = (found for found in page.all("svg") if found.get("class") == "timeline")
+    assert drawing["aria-label"] == "Log loss of v1, v2 and v3 in each 1 d of event time"
+    lines = [str(found["d"]) for found in page.all("path") if str(found.get("class")).startswith("line v")]
+    assert sum(line.count("M") == 2 for line in lines) == 3  # the day between has no figure
 
 
 def test_drift_cost_and_noise_are_shown() -> None:
@@ -216,7 +224,7 @@ def test_parts_that_are_missing_leave_no_section() -> None:
     headings = {attrs.get("id") for attrs in report().all("h2")}
     assert headings == {"metrics", "made-of"}
     assert {attrs.get("id") for attrs in report(detailed_comparison()).all("h2")} == {
-        "metrics", "slices", "scores", "disagreements", "drift", "cost", "made-of",
+        "metrics", "slices", "over-time", "scores", "disagreements", "drift", "cost", "made-of",
     }  # fmt: skip
 
 

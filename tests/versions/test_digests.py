@@ -131,7 +131,7 @@ def test_what_the_record_says_of_a_version_is_plain_json(experiment: Experiment)
         ),
         ({"model": "shop.modl:make"}, r"there is no module 'shop\.modl'; modules are looked for in /"),
         ({"model": "../other.py:make"}, r"\.\./other\.py is outside the project"),
-        ({"model": "models:/flights@champion"}, r"'models:/flights@champion' is not a model that can be loaded; write"),
+        ({"model": "flights@champion"}, r"'flights@champion' is not a model that can be loaded; write"),
         ({"model": "shop/wrong.py:make"}, r"shop/wrong\.py:1: not Python: .*; correct the line"),
         ({"files": ["data/tabel.csv"]}, r"versions\.v1\.files: there is no file data/tabel\.csv; did you mean 'table"),
         ({"files": ["data"]}, r"versions\.v1\.files: data is a folder; name the files in it"),

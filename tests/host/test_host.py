@@ -133,7 +133,8 @@ def test_it_loads_nothing_of_ours_but_what_predicting_takes(told: dict[str, Any]
     loaded = {name.partition(".")[0] for name in told["modules"]}
     assert loaded.isdisjoint({"pydantic", "pyarrow", "kafka", "numba", "mlflow", "click", "psutil", "yaml"})
     own = {name.split(".")[1] for name in told["modules"] if name.startswith("mlstream.")}
-    assert own == {"errors", "host", "versions"}
+    assert own == {"errors", "host", "registry", "versions"}
+    assert {name for name in told["modules"] if name.startswith("mlstream.registry.")} == {"mlstream.registry.uri"}
 
 
 def test_it_runs_in_the_project_sees_the_features_in_order_and_no_input(told: dict[str, Any], project: Path) -> None:

@@ -8,8 +8,10 @@ import polars as pl
 import pytest
 
 from mlstream import Run, open_run, run
+from mlstream.comparison.result import Floor
 from mlstream.errors import RunError, UsageError, VersionLoadError
 from mlstream.reporting.compare import choose_run
+from mlstream.reporting.evidence import read_evidence
 from mlstream.runs.attempt import Progress
 from mlstream.runs.removing import remove_run
 from mlstream.runs.repeat import differences, repeat_baseline
@@ -106,6 +108,12 @@ def test_a_baseline_that_answers_otherwise_is_shown_with_the_first_record_where_
     assert repeat.largest == abs(scores[0] - scores[1])
     if repeat.difference.column == "score":  # else the decision changed, too, and comes first
         assert [repeat.difference.first, repeat.difference.second] == scores
+
+    # a comparison is told of it, and of what was answered instead
+    evidence = read_evidence(open_run(done.id, home=shop.home))
+    assert evidence.floor == Floor("v1", 2, ROWS, 1, repeat.largest)
+    again = open_run(repeat.run_ids[0], home=shop.home).predictions("v1").collect()["score"]
+    assert [frame["score"].to_list() for frame in evidence.repeats] == [again.to_list()]
 
     (shop.root / "shop" / "moods.py").write_text(MOODS.replace("100", "101"))
     with pytest.raises(VersionLoadError, match=r"version v1 .* changed after run .*; run the experiment again"):

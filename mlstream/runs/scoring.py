@@ -11,7 +11,6 @@ What each partition gets is the same as if all were done one after the other, an
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -19,7 +18,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import polars as pl
 
 from mlstream.broker.client import Client
@@ -27,16 +25,13 @@ from mlstream.config import ExperimentConfig
 from mlstream.errors import MlstreamError, PredictError, TransactionFailed
 from mlstream.home import find_home
 from mlstream.host.host import Answer, Asked, Host
-from mlstream.host.log import LOG_MARK
-from mlstream.runs.errors import NO_FAULTS, DeadLetters, ErrorRecords, Faults, make_errors_topic
+from mlstream.runs.aside import LOOKED_AT, Aside, answered_of
 from mlstream.runs.latency import Recorder
 from mlstream.runs.layout import RECORD_COLUMNS, Encoder, kinds_of
 from mlstream.runs.machine import family_usage
-from mlstream.runs.originals import Originals
 from mlstream.runs.process import Reports
 from mlstream.runs.shard import Lane, Shard, transaction_rows
 from mlstream.runs.spec import Figures, Report, Spec
-from mlstream.snapshots.restore_target import largest_message
 from mlstream.snapshots.snapshot import Snapshot, open_snapshot
 from mlstream.versions import Record
 
@@ -44,7 +39,6 @@ if TYPE_CHECKING:
     from mlstream.snapshots.views import View
 
 AT_ONCE = 4  # partitions that take turns; what waits to be committed takes memory
-_SAID = 10  # refused records that the log names; all of them are in the errors topic
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +78,9 @@ class Scoring:
         self._host = host
         self._view = view
         self._reports = reports
-        self._snapshot = open_snapshot(spec.snapshot_id, home=find_home(spec.home))
-        self._stops = stops_of(self._snapshot, self._topic)
-        policy = config.versions[spec.version]
-        # So many of all records; how they are shared among workers must not matter, so the parent decides at the end.
-        most = int(policy.refused_at_most * sum(view.rows.values()))
-        self._most_refused = most if policy.on_error == "errors" else None
-        self._errors_topic_id: str | None = None
-        self._said = 0
+        snapshot = open_snapshot(spec.snapshot_id, home=find_home(spec.home))
+        self._stops = stops_of(snapshot, self._topic)
+        self._aside = Aside(client, spec, config, view, snapshot, on_topic=self._tell_of)
         self._faults_before = self._refused_before = 0
         self._encoder = Encoder(self._topic, run_id=spec.run_id, version=spec.version, batch_rows=config.batch_rows)
         self._done_rows = 0
@@ -186,7 +175,7 @@ class Scoring:
             stateful=self._host.stateful,
         )
         frame = self._view.partition(partition)
-        shard = Shard(self._client, lane, frame, pool=pool, errors=self._error_records(partition))
+        shard = Shard(self._client, lane, frame, pool=pool, errors=self._aside.records(partition))
         self.resumed += shard.resumed
         self._begin(shard)
         return shard
@@ -249,7 +238,7 @@ class Scoring:
         return None
 
     def _ask(self, partition: int, row: int, batch: pl.DataFrame, first: Record, refused: int) -> Asked:
-        most = None if self._most_refused is None else max(0, self._most_refused - refused)
+        most = self._aside.most_refused(refused)
         return self._host.ask_rows(self._view.file(partition), row, batch.height, first=first, most_refused=most)
 
     def _jobs(
@@ -268,10 +257,10 @@ class Scoring:
 
     def _write(self, turn: _Turn, answer: Answer, state: bytes | None) -> None:
         """Encode an answer and hand it over."""
-        refused = self._faults_of(turn.batch, answer, turn.shard.partition)
+        refused = self._aside.faults(turn.batch, answer, turn.shard.partition)
         if answer.predictions.height:
             self.columns = _pinned(self.columns, kinds_of(answer.predictions), self._spec.version, turn.first)
-        answered = _without(turn.batch.select(RECORD_COLUMNS), answer)
+        answered = answered_of(turn.batch.select(RECORD_COLUMNS), answer)
         turn.shard.write(self._encoder.encode(answered, answer.predictions), refused=refused, state=state)
 
     def _look(self) -> None:
@@ -281,54 +270,14 @@ class Scoring:
             for row in range(0, rows.height, self._batch_rows):
                 batch = rows.slice(row, self._batch_rows)
                 first = Record(self._topic, partition, int(batch["_offset"][0]))
-                # All of it may be refused: what is only looked at counts for nothing.
-                refused = 0 if self._most_refused is None else self._most_refused - batch.height
-                answer = self._host.answer(self._ask(partition, row, batch, first, refused))
+                answer = self._host.answer(self._ask(partition, row, batch, first, LOOKED_AT))
                 if answer.predictions.height:
                     self.columns = kinds_of(answer.predictions)
                     return
 
-    def _error_records(self, partition: int) -> ErrorRecords | None:
-        """What makes records of those without a prediction; None when each gets one or fails the version."""
-        dead = DeadLetters.of(self._view, partition)
-        if self._most_refused is None and not len(dead.offsets):
-            return None
-        return ErrorRecords(
-            run_id=self._spec.run_id,
-            version=self._spec.version,
-            topic=self._topic,
-            partition=partition,
-            find=Originals(self._snapshot, self._topic, partition).find,
-            dead=dead,
-            make_topic=self._make_errors_topic,
-        )
-
-    def _make_errors_topic(self) -> None:
-        """On the first error; the parent must know the topic, to clear it away."""
-        if self._errors_topic_id is None:
-            stream = self._snapshot.stream(self._topic)
-            self._errors_topic_id = make_errors_topic(
-                self._client,
-                self._spec.topic,
-                source=self._topic,
-                largest=lambda: largest_message(self._snapshot, stream),
-            )
-            self._reports.send(
-                Report("rows", rows=self.rows, resumed=self.resumed, errors_topic_id=self._errors_topic_id)
-            )
-
-    def _faults_of(self, batch: pl.DataFrame, answer: Answer, partition: int) -> Faults:
-        """The refused records of a batch; the first few of the process are told of in the log."""
-        if not answer.refused:
-            return NO_FAULTS
-        rows = [each.row for each in answer.refused]
-        offsets = batch["_offset"].to_numpy()[rows]
-        for offset, each in zip(offsets.tolist(), answer.refused, strict=True):
-            if self._said < _SAID:
-                self._said += 1
-                print(f"{LOG_MARK}refused {Record(self._topic, partition, offset)}: {each.reason}", file=sys.stderr)
-        sys.stderr.flush()
-        return Faults(offsets, [each.error for each in answer.refused], [each.reason for each in answer.refused])
+    def _tell_of(self, errors_topic_id: str) -> None:
+        """The parent must know the topic for errors, to clear it away."""
+        self._reports.send(Report("rows", rows=self.rows, resumed=self.resumed, errors_topic_id=errors_topic_id))
 
     def _figures(self) -> Figures:
         seconds, resident = family_usage()
@@ -349,15 +298,6 @@ def _pinned(before: dict[str, str] | None, now: dict[str, str], version: str, re
             hint="return the same columns of the same types for every batch",
         )
     return now
-
-
-def _without(records: pl.DataFrame, answer: Answer) -> pl.DataFrame:
-    """The records of a batch that are not refused."""
-    if not answer.refused:
-        return records
-    kept = np.ones(records.height, np.bool_)
-    kept[[each.row for each in answer.refused]] = False
-    return records.filter(pl.Series(kept))
 
 
 def _words(columns: dict[str, str]) -> str:

@@ -20,7 +20,6 @@ number of its source: the source itself may be gone, or on another cluster.
 
 from __future__ import annotations
 
-import json
 import time
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -31,12 +30,12 @@ import pyarrow as pa
 
 from mlstream.broker.client import Client
 from mlstream.broker.offsets import committed
-from mlstream.errors import RunError, TransactionFailed, UnknownTopic
+from mlstream.errors import RunError, TransactionFailed
 from mlstream.naming import RUN_DIGITS, errors_topic, state_topic
-from mlstream.runs.errors import NO_FAULTS, ErrorRecords, Faults, source_offset_of
+from mlstream.runs.ends import last_error_offset, last_source_offset
+from mlstream.runs.errors import NO_FAULTS, ErrorRecords, Faults
 from mlstream.runs.originals import Offsets
 from mlstream.runs.state import State, read_state, state_columns
-from mlstream.streams.last import last_record
 from mlstream.streams.transact import TransactionWriter
 
 MOST_ROWS = 65_536  # of a transaction
@@ -326,41 +325,6 @@ class Shard:
                 partition=lane.partition,
             )
         return found
-
-
-def last_source_offset(client: Client, topic: str, partition: int) -> int | None:
-    """The source offset of the last committed prediction in a partition; None when there is none.
-
-    Raises:
-        RunError: the last record is no prediction.
-        BrokerUnavailable: an open transaction of somebody else hides the end.
-    """
-    row = last_record(client, topic, partition)
-    if row is None:
-        return None
-    try:
-        return int(json.loads(row.column("value")[0].as_py())["source_offset"])
-    except (ValueError, KeyError, TypeError) as exc:
-        raise RunError(
-            f"{topic}[{partition}]: its last record is no prediction",
-            hint="nothing else may write to a run's topic; run again with --force",
-            topic=topic,
-            partition=partition,
-        ) from exc
-
-
-def last_error_offset(client: Client, topic: str, partition: int) -> int | None:
-    """The source offset of the last committed record of an errors topic; None when there is none, or no such topic.
-
-    Raises:
-        RunError: the last record is no error of a run.
-        BrokerUnavailable: an open transaction of somebody else hides the end.
-    """
-    try:
-        row = last_record(client, topic, partition)
-    except UnknownTopic:
-        return None
-    return None if row is None else source_offset_of(row, where=f"{topic}[{partition}]")
 
 
 def transaction_rows(batch_rows: int) -> int:

@@ -15,7 +15,9 @@ from confluent_kafka import Producer
 from mlstream import Run, open_snapshot, run
 from mlstream.broker.admin import KEEP_EVERYTHING, create_topic, topic_config
 from mlstream.broker.client import Client
-from mlstream.errors import DecodeError, RunIncomplete
+from mlstream.comparison.coverage import pair
+from mlstream.errors import CoverageError, DecodeError, RunIncomplete
+from mlstream.reporting.evidence import read_evidence
 from mlstream.runs.errors import ERRORS_SCHEMA
 from mlstream.runs.outcome import VersionOutcome
 from mlstream.runs.outputs import drop_beside
@@ -349,3 +351,18 @@ def test_a_dry_run_counts_what_does_not_decode(done: tuple[Shop, Run]) -> None:
     found = preview(run.config, snapshot=shop.snapshot, connection=shop.connection, home=shop.home)
     assert found.undecodable == run.versions["plain"].undecodable
     assert found.rows + found.undecodable == ROWS
+
+
+def test_a_comparison_counts_refused_records_and_goes_on_without_them_when_that_is_asked_for(
+    done: tuple[Shop, Run],
+) -> None:
+    _, run = done
+    evidence = read_evidence(run)
+    with pytest.raises(
+        CoverageError, match=rf"picky: {run.versions['picky'].refused} errors of \d+ records.*--allow-m"
+    ):
+        pair(evidence.records, evidence.predictions, evidence.errors)
+    found = pair(evidence.records, evidence.predictions, evidence.errors, allow_missing=True)
+    counts = {each.version: (each.predictions, each.errors, each.missing, each.doubled) for each in found.coverage}
+    assert counts == {name: (each.rows, each.refused, 0, 0) for name, each in run.versions.items()}
+    assert found.records.height == run.versions["picky"].rows

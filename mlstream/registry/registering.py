@@ -12,7 +12,7 @@ import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from mlflow import MlflowClient, pyfunc
+from mlflow import MlflowClient
 from mlflow import __version__ as mlflow_release
 from mlflow.entities import (
     Dataset,
@@ -148,15 +148,15 @@ def write_model(folder: Path, asked: Registration, *, model_id: str, run_id: str
     if estimator.columns is not None:
         columns = [ColSpec(_TYPES[kind], name, required=False) for name, kind in estimator.columns.items()]
         model.signature = ModelSignature(inputs=Schema(columns))
-    pyfunc.add_to_model(
-        model,
+    # As `mlflow.pyfunc.add_to_model` has it, which would take seconds to import.
+    model.add_flavor(
+        "python_function",
         loader_module="mlflow.sklearn",
         model_path=file,
-        conda_env="conda.yaml",
-        python_env="python_env.yaml",
         predict_fn="predict",
+        python_version=estimator.python,
+        env={"conda": "conda.yaml", "virtualenv": "python_env.yaml"},
     )
-    model.flavors["python_function"]["python_version"] = estimator.python
     model.add_flavor(
         "sklearn",
         pickled_model=file,

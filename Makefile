@@ -43,7 +43,7 @@ test: $(VENV)/.ready browser  ## all tests
 test-faults: $(VENV)/.ready  ## the fault tests in their long form: 200 transactions and more a fault, every point to die at
 	MLSTREAM_FAULT_ROUNDS=$${MLSTREAM_FAULT_ROUNDS:-200} $(RUN) pytest tests/faults $(RUN_FAULTS)
 
-RUN_FAULTS := tests/runs/test_exactly_once.py tests/runs/test_old_cluster.py
+RUN_FAULTS := $(addprefix tests/runs/test_, exactly_once.py old_cluster.py error_faults.py state.py)
 
 check: $(VENV)/.ready  ## lint, format and types
 	$(BIN)/ruff check .

@@ -32,6 +32,11 @@ _TYPES = {
     "float": pl.Float64,
     "bool": pl.Boolean,
 }
+# Of a disagreement: which record, then who said what.
+_FIRST = (
+    *("version", "partition", "offset", "timestamp"),
+    *("score", "baseline_score", "label", "right", "prediction", "baseline_prediction"),
+)
 _Row = Mapping[str, Any]
 
 
@@ -87,13 +92,7 @@ def _disagreements(comparison: Comparison) -> pl.DataFrame:
         return _flat(Disagreement)(())
     frame = pl.DataFrame(rows, infer_schema_length=None, strict=False)
     time = pl.col("timestamp_ms").cast(pl.Int64).cast(pl.Datetime("ms", "UTC")).alias("timestamp")
-    return frame.with_columns(time).select(
-        "version",
-        "partition",
-        "offset",
-        "timestamp",
-        pl.exclude("version", "partition", "offset", "timestamp", "timestamp_ms"),
-    )
+    return frame.with_columns(time).select(*_FIRST, pl.exclude(*_FIRST, "timestamp_ms"))
 
 
 def _calibration(comparison: Comparison) -> pl.DataFrame:

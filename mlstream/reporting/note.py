@@ -60,7 +60,7 @@ def folded(name: str, text: str) -> str:
 def headline(comparison: Comparison) -> str:
     """The question, and a sentence for each challenger."""
     asked = f"**{escaped(comparison.question)}**\n\n" if comparison.question else ""
-    return asked + "\n".join(f"- {escaped(sentence)}." for sentence in wording.headline(comparison))
+    return asked + "\n".join(f"- {escaped(sentence)}." for sentence in wording.best_first(comparison))
 
 
 def _links(pages: Mapping[str, str]) -> str:

@@ -122,6 +122,18 @@ def headline(comparison: Comparison) -> list[str]:
     return sentences
 
 
+def best_first(comparison: Comparison) -> list[str]:
+    """The sentences of the headline: the more metrics are better than worse, the earlier."""
+
+    def balance(version: str) -> int:
+        counts = verdict_counts(delta for delta in comparison.deltas if delta.version == version)
+        return counts.get("worse", 0) - counts.get("better", 0)
+
+    challengers = [version for version in comparison.versions if version != comparison.baseline]
+    pairs = zip(challengers, headline(comparison), strict=True)
+    return [sentence for _, sentence in sorted(pairs, key=lambda pair: balance(pair[0]))]
+
+
 def _against(verdict: str, base: str) -> str:
     joint = {"better": "than", "worse": "than", "equivalent": "to"}.get(verdict)
     return verdict if joint is None else f"{verdict} {joint} {base}"

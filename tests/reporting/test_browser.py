@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # No sandbox for root in a container; no calls home.
 FLAGS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
-SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
+SIZES = {"desktop": (1280, 900), "panel": (800, 900), "phone": (390, 844)}  # MLflow shows it in a panel
 # The text that is hardest to read: its contrast by WCAG 2 against the nearest background that is not transparent.
 WORST_CONTRAST = """() => {
   const light = part => { const s = part / 255; return s <= 0.04045 ? s / 12.92 : ((s + 0.055) / 1.055) ** 2.4 };
@@ -95,6 +95,8 @@ def test_the_report_fits_and_can_be_read(browser: Browser, report: str, size: st
     try:
         page.goto(report)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+        widths = page.locator("svg.interval").evaluate_all("found => found.map(it => it.getBoundingClientRect().width)")
+        assert min(widths) >= 120
         worst = page.evaluate(WORST_CONTRAST)
         assert worst["ratio"] >= 4.5, worst
         assert said == []

@@ -54,8 +54,13 @@ def test_the_notebook_runs_and_shows_what_it_found(
     assert page.count("▲ **better**") == 3
     pictures = list((tmp_path / "images").iterdir())
     assert [picture.read_bytes()[:4] for picture in pictures] == [b"\x89PNG"]
-    html = [output.data["text/html"] for cell in done.cells for output in cell.get("outputs", []) if "data" in output]
-    assert sum('class="mlstream"' in shown for shown in html if shown) == 3  # snapshot, run, comparison
+    shown = [
+        output.data.get("text/html", "")
+        for cell in done.cells
+        for output in cell.get("outputs", [])
+        if "data" in output
+    ]
+    assert sum('class="mlstream"' in html for html in shown) == 3  # snapshot, run, comparison
 
 
 def test_the_notebook_is_stored_without_outputs() -> None:

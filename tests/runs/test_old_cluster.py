@@ -28,6 +28,7 @@ from tests.fault_table import Faults
 from tests.proxy import FaultProxy
 from tests.runs.conftest import ROWS as SHOP_ROWS
 from tests.runs.conftest import Shop, frame, write_project
+from tests.runs.error_rounds import ErrorRound
 from tests.runs.fault_rounds import BATCH_ROWS, DEATHS, LONG, ROUNDS, ROWS, Round, end, new_seed
 from tests.runs.mortal import FENCED
 from tests.runs.readers import read_topic, topics
@@ -82,6 +83,18 @@ def test_a_worker_that_is_killed_at_any_point_loses_and_doubles_nothing(
         assert now.work(point=point, after=dice.randrange(0, most)) == -signal.SIGKILL, "it was not killed"
     assert now.work() == 0
     now.settle(old_client, faults, f"old cluster: worker killed, {where}", len(points))
+
+
+def test_predictions_and_errors_of_a_worker_that_is_killed_are_together_the_input(
+    old_broker: Connection, old_client: Client, topic: str, faults: Faults, seed: int
+) -> None:
+    make(old_client, topic)
+    now = ErrorRound(old_broker, topic, seed, rows=FEW)
+    dice = random.Random(seed)
+    for point in ("after-produce", "after-offsets"):
+        assert now.work(point=point, after=dice.randrange(0, 12)) == -signal.SIGKILL, "it was not killed"
+    assert now.work() == 0
+    now.settle(old_client, faults, "old cluster: worker with errors killed", 2)
 
 
 def test_of_two_workers_with_one_transactional_id_the_first_is_fenced(

@@ -126,15 +126,23 @@ class VersionConfig(Section):
     """One named way to score."""
 
     model: str = Field(
-        description="path.py:factory, package.module:factory, or the file of a fitted scikit-learn estimator "
-        "(.skops; .joblib and .pkl only with trust: true)"
+        description="path.py:factory, package.module:factory, the file of a fitted scikit-learn estimator "
+        "(.skops; .joblib and .pkl only with trust: true), or a model of MLflow's: models:/NAME/3, models:/NAME@alias, "
+        "models:/m-…, runs:/RUN/path"
     )
     description: str = ""
-    parameters: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the factory")
+    parameters: dict[str, Any] = Field(
+        default_factory=dict,
+        description="keyword arguments of the factory; of what MLflow's pyfunc loads, the params of its predict",
+    )
     features: list[str] | None = Field(None, description="the columns given to the model, in this order")
     files: list[str] = Field(default_factory=list, description="data files that the code reads; part of its digest")
     train: str | None = Field(None, description="path.py:function that `mlstream train` calls to make the model's file")
-    trust: bool = Field(False, description="allow loading by pickle; only for files that you made yourself")
+    trust: bool = Field(
+        False,
+        description="allow loading what may run code: pickles, and models of MLflow's that it loads itself; only for "
+        "files that you made yourself",
+    )
     git: str | None = Field(
         None,
         description="the revision that its code and all its files are taken from: a branch, a tag, a commit, main~3; "
@@ -143,7 +151,8 @@ class VersionConfig(Section):
     environment: str | None = Field(
         None,
         description="the version's own packages: a uv.lock, pyproject.toml or requirements.txt of the project, which "
-        "is built with uv; without it, and with `current`, it runs with the packages that mlstream runs with",
+        "is built with uv; without it, and with `current`, it runs with the packages that mlstream runs with (a model "
+        "of MLflow's without it runs with those that it brings)",
     )
     memory: Size | None = Field(
         None,

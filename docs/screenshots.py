@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def take(url: str) -> None:
-    """Open the comparison's page and its chart; save a picture of each."""
+    """Open the comparison's page, its chart and its report; save a picture of each."""
     with tempfile.TemporaryDirectory() as profile, sync_playwright() as playwright:
         browser = playwright.chromium.launch_persistent_context(
             profile,
@@ -71,6 +71,10 @@ def take(url: str) -> None:
         page.get_by_text("chart.svg", exact=True).click()
         chart_drawn(page, "img[src*='chart.svg'], img[src^='blob:']")
         save(page, "mlflow-chart.png")
+        page.get_by_text("report.html", exact=True).click()
+        page.frame_locator("iframe").get_by_role("heading", name="Metrics").wait_for()
+        page.wait_for_timeout(1000)
+        save(page, "mlflow-report.png")
         browser.close()
 
 

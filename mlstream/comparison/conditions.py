@@ -124,18 +124,19 @@ def _cut_numbers(sql: str, column: pl.Series, codes: Codes) -> list[str]:
     if known.head(_GLANCE).n_unique() <= MOST_VALUES and known.n_unique() <= MOST_VALUES:
         return _take_values(sql, column.set(~finite.fill_null(value=False), None), codes)
     numbers = known.cast(pl.Float64).to_numpy()
-    edges = sorted({_rounded(float(edge)) for edge in np.quantile(numbers, np.arange(1, RANGES) / RANGES)})
+    edges = _rounded([float(edge) for edge in np.quantile(numbers, np.arange(1, RANGES) / RANGES)])
     codes[finite.fill_null(value=False).to_numpy()] = np.searchsorted(edges, numbers, side="right")
     texts = [_literal(edge) for edge in edges]
     middle = [f"{sql} >= {low} AND {sql} < {high}" for low, high in pairwise(texts)]
     return [f"{sql} < {texts[0]}", *middle, f"{sql} >= {texts[-1]}"]
 
 
-def _rounded(edge: float) -> float:
-    """To three digits, so that the condition reads well and means what it says."""
-    if edge == 0 or not math.isfinite(edge):
-        return 0.0
-    return float(f"{edge:.3g}")
+def _rounded(edges: Sequence[float]) -> list[float]:
+    """Rising, to three digits of what they span, so that a condition reads well and means what it says."""
+    span = edges[-1] - edges[0]
+    if span == 0 or not math.isfinite(span):
+        return sorted(set(edges))
+    return sorted({round(edge, 2 - math.floor(math.log10(span))) for edge in edges})
 
 
 def _literal(value: object) -> str:

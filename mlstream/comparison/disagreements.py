@@ -196,5 +196,5 @@ def _plain(value: Any) -> Scalar:
         value = value.hex()
     if isinstance(value, pl.Series):
         value = value.to_list()
-    text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+    text = json.dumps(value, default=str, ensure_ascii=False) if isinstance(value, list | dict) else str(value)
     return text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT - 1]}…"

@@ -173,6 +173,8 @@ def test_conditions_hold_for_the_records_that_they_are_true_of() -> None:
     frame = pl.DataFrame(
         {
             "x": pl.Series(rng.normal(size=500) * 1000),
+            "at_ms": pl.Series(rng.integers(1_380_585_600_000, 1_380_585_700_000, 500)),
+            "tiny": pl.Series(rng.normal(size=500) * 1e-12),
             "few": pl.Series(rng.choice([1.5, 2.0, None], 500).tolist()),
             "it's": pl.Series(rng.choice(["a'b", "c", None], 500).tolist()),
             "flag": pl.Series(rng.choice([True, False, None], 500).tolist()),
@@ -181,6 +183,7 @@ def test_conditions_hold_for_the_records_that_they_are_true_of() -> None:
     for name in frame.columns:
         sql = name if name != "it's" else '"it\'s"'
         cut = cut_column(sql, frame[name])
+        assert len(cut.names) >= 3
         covered = np.zeros(500, dtype=bool)
         for condition, mask in cut.masks():
             again = evaluate(condition, frame).codes == 0

@@ -180,7 +180,7 @@ class Difference:
     Attributes:
         run_id: of the second computation.
         partition, offset: of the record.
-        column: of the predictions.
+        column: of the predictions; "refused" when only one of them refused the record.
         first, second: what they are.
     """
 

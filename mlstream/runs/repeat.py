@@ -139,15 +139,40 @@ def _compute(client: Client, found: Prepared, run: Run, tell: Listener, workers:
 def _compare(run: Run, name: str, again: Sequence[Run]) -> Repeat:
     differing, largest = 0, 0.0
     difference: Difference | None = None
-    first = run.predictions(name)
     for other in again:
-        found = differences(first, other.predictions(name))
-        differing, largest = max(differing, int(found.rows.sum())), max(largest, found.largest)
-        if difference is None and found.first is not None:
+        first, second = run.predictions(name), other.predictions(name)
+        once: pl.DataFrame | None = None
+        if run.outcome(name).refused or other.outcome(name).refused:
+            once, first, second = _answered_once(first, second)
+        found = differences(first, second)
+        count = int(found.rows.sum()) + (0 if once is None else once.height)
+        differing, largest = max(differing, count), max(largest, found.largest)
+        if difference is not None:
+            continue
+        if found.first is not None:
             row, column, before, after = found.first
             partition, offset = first.select(_PLACE).slice(row, 1).collect().row(0)
             difference = Difference(other.id, partition, offset, column, before, after)
+        elif once is not None and once.height:
+            partition, offset, by_second = once.row(0)
+            difference = Difference(other.id, partition, offset, "refused", by_second, not by_second)
     return Repeat(name, tuple(other.id for other in again), run.outcome(name).rows, differing, largest, difference)
+
+
+def _answered_once(first: pl.LazyFrame, second: pl.LazyFrame) -> tuple[pl.DataFrame, pl.LazyFrame, pl.LazyFrame]:
+    """The records that only one of two computations answered, which the other refused; and the predictions for both.
+
+    Returns:
+        Of those records the place, and whether it was the second that answered; then the predictions of both.
+    """
+    of_first, of_second = first.select(_PLACE).collect(), second.select(_PLACE).collect()
+    by_first = of_first.join(of_second, on=_PLACE, how="anti").with_columns(pl.lit(value=False).alias("second"))
+    by_second = of_second.join(of_first, on=_PLACE, how="anti").with_columns(pl.lit(value=True).alias("second"))
+    once = pl.concat([by_first, by_second]).sort(_PLACE)
+    if once.height:
+        first = first.join(of_second.lazy(), on=_PLACE, how="semi", maintain_order="left")
+        second = second.join(of_first.lazy(), on=_PLACE, how="semi", maintain_order="left")
+    return once, first, second
 
 
 def differences(first: pl.LazyFrame, second: pl.LazyFrame) -> _Found:

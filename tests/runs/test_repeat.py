@@ -23,6 +23,7 @@ MOODS = '''\
 """A model that answers one record as it likes."""
 
 import time
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -34,6 +35,19 @@ class Moody(Linear):
     def predict(self, frame: pl.DataFrame) -> np.ndarray:
         found = super().predict(frame)
         found[frame["n"].to_numpy() == 100] = (time.time_ns() % 1_000_000_007) / 1_000_000_007
+        return found
+
+
+class Once(Linear):
+    """Answers one record in its first life only."""
+
+    def predict(self, frame: pl.DataFrame) -> np.ndarray:
+        found = super().predict(frame)
+        seen = Path(__file__).with_name("seen")
+        if (frame["n"] == 100).any():
+            if seen.exists():
+                found[frame["n"].to_numpy() == 100] = np.nan
+            seen.touch()
         return found
 '''
 
@@ -120,6 +134,21 @@ def test_a_baseline_that_answers_otherwise_is_shown_with_the_first_record_where_
         repeat_baseline(done, times=3, connection=shop.connection)
     with pytest.raises(UsageError, match=r"1 computations cannot be compared; ask for 2 or more"):
         repeat_baseline(done, times=1, connection=shop.connection)
+
+
+@pytest.mark.broker
+def test_a_record_that_only_one_computation_refuses_is_a_difference(shop: Shop) -> None:
+    (shop.root / "shop" / "moods.py").write_text(MOODS)
+    config = shop.config({"v1": {"model": "shop/moods.py:Once", "on_error": "errors"}})
+    done = run(config, snapshot=shop.snapshot, connection=shop.connection, home=shop.home)
+    repeat = repeat_baseline(done, connection=shop.connection).repeat
+    assert repeat is not None
+    assert (repeat.equal, repeat.differing, repeat.largest) == (False, 1, 0.0)
+    assert repeat.difference is not None
+    assert (repeat.difference.column, repeat.difference.first, repeat.difference.second) == ("refused", False, True)
+    refused = open_run(repeat.run_ids[0], home=shop.home).errors("v1").collect()
+    place = (repeat.difference.partition, repeat.difference.offset)
+    assert refused.select("source_partition", "source_offset").rows() == [place]
 
 
 @pytest.mark.broker

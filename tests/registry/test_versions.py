@@ -120,12 +120,14 @@ def test_a_model_that_changes_after_it_was_resolved_is_not_loaded(logged: Kept, 
         version.load()
 
 
-def test_loading_an_estimator_needs_no_mlflow(logged: Kept, experiment: Make, tmp_path: Path) -> None:
+def test_neither_a_worker_nor_the_process_of_an_estimator_imports_mlflow(
+    logged: Kept, experiment: Make, tmp_path: Path
+) -> None:
     version = resolve_version(experiment(model="models:/linear/1"), "v", home=logged.home)
     spec = tmp_path / "spec.json"
     spec.write_text(json.dumps(version.load_spec.to_json()))
     program = (
-        "import json, sys; from mlstream.versions.loading import LoadSpec; "
+        "import json, sys, mlstream.runs.worker; from mlstream.versions.loading import LoadSpec; "
         f"found = json.load(open({str(spec)!r})); LoadSpec.from_json(found).load(); print('mlflow' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -12,7 +12,8 @@ import pytest
 
 from mlstream import Run, open_snapshot, run
 from mlstream.cli.main import run as run_cli
-from mlstream.errors import TrackingError, UsageError
+from mlstream.errors import TrackingError, UsageError, VersionLoadError
+from mlstream.runs.registering import registration_of
 from mlstream.runs.training import Trained, train
 from tests.registry.conftest import client_of, mlflow_at
 from tests.runs.conftest import ROWS, Shop
@@ -153,6 +154,15 @@ def test_a_training_is_given_no_credentials(registry: Registry) -> None:
     assert "given: [(" in told
     assert "sesame" not in told
     assert not any(name in told for name in SECRETS)
+
+
+def test_an_estimator_of_the_projects_own_types_is_not_registered(registry: Registry) -> None:
+    shop, found = registry.shop, registry.trained["fitted"]
+    assert found.note is not None
+    note = {**found.note, "types": ["sklearn.tree._tree.Tree", "shop.models.Linear"]}
+    snapshot = open_snapshot(shop.snapshot, home=shop.home)
+    with pytest.raises(VersionLoadError, match=r"holds types of the project's own code \(shop\), which would not be"):
+        registration_of(shop.config(VERSIONS), "fitted", snapshot=snapshot, target=found.path, note=note)
 
 
 def test_a_server_that_does_not_answer_is_found_out_before_anything_is_trained(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from mlstream.comparison.result import Comparison
 from mlstream.reporting import note, report, report_parts, wording
@@ -16,6 +15,7 @@ from mlstream.runs.run import Run
 from mlstream.snapshots.manifest import StreamContent
 from mlstream.snapshots.snapshot import Snapshot
 
+_MINUTES = "%Y-%m-%d %H:%M"
 _HEADS = ("version", "records", "records/s", "p50 ms", "p99 ms", "CPU s", "memory")
 
 
@@ -109,11 +109,8 @@ def _part_rows(snapshot: Snapshot) -> Iterator[_PartRow]:
 def _times(stream: StreamContent) -> str:
     starts = [part.min_timestamp_ms for part in stream.partitions if part.min_timestamp_ms is not None]
     stops = [part.max_timestamp_ms for part in stream.partitions if part.max_timestamp_ms is not None]
-    return f"{_time(min(starts))} to {_time(max(stops))}" if starts and stops else "none"
-
-
-def _time(time_ms: int) -> str:
-    try:
-        return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d %H:%M}"
-    except (ValueError, OverflowError, OSError):  # outside the years that Python knows
-        return f"{time_ms:,} ms"
+    return (
+        f"{wording.moment(min(starts), _MINUTES)} to {wording.moment(max(stops), _MINUTES)}"
+        if starts and stops
+        else "none"
+    )

@@ -12,7 +12,7 @@ from importlib.resources import files
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from mlstream.comparison.result import Comparison
-from mlstream.reporting import gates, note, report_details, report_parts, wording
+from mlstream.reporting import gates, note, report_details, report_figures, report_parts, wording
 from mlstream.reporting.facts import RunFacts
 
 
@@ -48,8 +48,8 @@ def _render(name: str, comparison: Comparison, run: RunFacts) -> str:
         searched_slices=report_details.slice_groups(comparison, "searched"),
         search_sentence=report_details.search_sentence(comparison),
         slice_notes=report_details.slice_notes(comparison),
-        figures=report_details.figures(comparison),
-        over_time=report_details.over_time(comparison),
+        figures=report_figures.figures(comparison),
+        over_time=report_figures.over_time(comparison),
         shifts=report_details.shifts(comparison),
         disagreements=report_details.disagreements(comparison),
         changes=report_details.changes(comparison),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 from mlstream.comparison.result import Comparison, Coverage, DeltaResult, Interval, Verdict
 
@@ -67,6 +68,14 @@ def percent(share: float) -> str:
         return "> 99.9 %"
     text = f"{100 * share:.1f}"
     return f"{text.removesuffix('.0')} %"
+
+
+def moment(time_ms: int, form: str = "%Y-%m-%d %H:%M:%S") -> str:
+    """A time in UTC, from ms since 1970; outside the years that Python knows the number itself."""
+    try:
+        return datetime.fromtimestamp(time_ms / 1000, UTC).strftime(form)
+    except (ValueError, OverflowError, OSError):
+        return f"{time_ms:,} ms"
 
 
 def duration(seconds: float) -> str:

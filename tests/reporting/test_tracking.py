@@ -238,7 +238,7 @@ def test_a_comparison_without_labels_is_recorded_too(stocked: Home, reader: Read
         names = {found.path for found in client.list_artifacts(tracked.run_id)}
     assert parent.data.metrics == {"agreement/v2": 0.9213, "agreement/v3": 0.8791}
     assert parent.inputs.dataset_inputs[0].dataset.name == digest("snapshot")[:12]
-    assert names == {"comparison.json", "config.json", "environment"}
+    assert names == {"comparison.json", "config.json", "environment", "report.html"}
 
 
 @pytest.mark.parametrize("name", ["with space", "ümläut", "what?a=b%20c#d"])

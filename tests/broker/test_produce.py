@@ -202,7 +202,7 @@ PASSING: list[Fault] = [
 ]
 
 
-@pytest.mark.parametrize("fault", PASSING, ids=str)
+@pytest.mark.parametrize("fault", PASSING, ids=lambda fault: getattr(fault, "__name__", str(fault)))
 def test_what_passes_makes_the_same_bytes_go_out_again(cluster: Cluster, scripted: Client, fault: Fault) -> None:
     producer = Producer(scripted)
     cluster.faults[ProduceRequest] = [lambda _: None, fault, fault]

@@ -15,13 +15,14 @@ import traceback
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from importlib.machinery import ExtensionFileLoader, ModuleSpec, PathFinder, SourceFileLoader, SourcelessFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
 from mlstream.errors import VersionLoadError
+from mlstream.versions.digests import digest_file
 from mlstream.versions.reference import CodeReference
 from mlstream.versions.sources import Project, Sources
 
@@ -61,11 +62,13 @@ class Account(MetaPathFinder):
     ) -> ModuleSpec | None:
         """The spec of a module that is the project's own; None leaves it to the next finder."""
         spec = PathFinder.find_spec(fullname, path, target)
-        if spec is None or spec.origin is None or not isinstance(spec.loader, SourceFileLoader):
+        if spec is None or spec.origin is None or not self.project.owns(spec.origin):
             return None
-        if not self.project.owns(spec.origin):
-            return None
-        return self.spec(fullname, Path(spec.origin))
+        if isinstance(spec.loader, SourceFileLoader):
+            return self.spec(fullname, Path(spec.origin))
+        if isinstance(spec.loader, (ExtensionFileLoader, SourcelessFileLoader)):  # no source: Python loads it itself
+            self.loaded[self.project.relative(Path(spec.origin))] = digest_file(Path(spec.origin))
+        return None
 
     def spec(self, name: str, file: Path) -> ModuleSpec | None:
         """The spec of a module of that name in that file."""
@@ -107,7 +110,8 @@ class Account(MetaPathFinder):
         unseen = sorted(set(self.loaded) - set(expected))
         if unseen:
             raise VersionLoadError(
-                f"{where}: {', '.join(unseen)} was loaded in a way that its digest does not see (importlib, a pickle)",
+                f"{where}: {', '.join(unseen)} was loaded in a way that its digest does not see (importlib, a pickle, "
+                "a .pyc)",
                 hint=f"import it with an import statement, or name it under `files:` of {where}",
                 where=where,
                 files=unseen,

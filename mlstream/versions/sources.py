@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import os
 import sys
 import sysconfig
 from collections.abc import Iterator, Sequence
@@ -45,34 +46,35 @@ class Project:
     worktree: Path | None = None
 
     def owns(self, file: str | Path) -> bool:
-        """Whether a file is the project's own code: not installed, not the standard library, not mlstream."""
-        file = Path(file).resolve()
-        if _is_own(file):
+        """Whether a file is the project's own code: not installed, not the standard library, not mlstream.
+
+        A symbolic link in the project makes what it leads to the project's, wherever that is.
+        """
+        file = Path(file)
+        found = file.resolve()
+        if _is_own(found):
             return False
-        if self.extra is not None and file.is_relative_to(self.extra):
+        if self.extra is not None and found.is_relative_to(self.extra):
             return True
-        root = self.root.resolve()
-        if not file.is_relative_to(root) or _is_installed(file):
+        name = _below(self.root, file)
+        if name is None or _is_installed(found if found.is_relative_to(self.root.resolve()) else self.root / name):
             return False
         # mlstream's own code in a revision of its own repository: what runs is this one.
-        return self.worktree is None or not _is_own(self.worktree.resolve() / file.relative_to(root))
+        return self.worktree is None or not _is_own(self.worktree.resolve() / name)
 
     def strays(self, file: str | Path) -> bool:
         """Whether a file is the working tree's code, where a revision's is wanted."""
-        if self.worktree is None:
+        if self.worktree is None or _below(self.root, Path(file)) is not None:
             return False
-        file = Path(file).resolve()
-        if file.is_relative_to(self.root.resolve()) or not file.is_relative_to(self.worktree.resolve()):
-            return False
-        return not (_is_installed(file) or _is_own(file))
+        name = _below(self.worktree, Path(file))
+        return name is not None and not (_is_installed(self.worktree / name) or _is_own(Path(file).resolve()))
 
     def relative(self, file: Path) -> str:
         """The name of a file in digests and messages: its path in the project, with slashes."""
-        file = file.resolve()
-        base = self.root.resolve()
-        if self.extra is not None and not file.is_relative_to(base):
-            base = self.extra.parent
-        return file.relative_to(base).as_posix()
+        name = _below(self.root, file)
+        if name is None and self.extra is not None:
+            name = file.resolve().relative_to(self.extra.parent)
+        return (file if name is None else name).as_posix()
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +260,16 @@ def _regular(bases: list[Path], name: str) -> Path | None:
         for file in (base / name / "__init__.py", *(base / f"{name}{end}" for end in (*EXTENSION_SUFFIXES, ".py"))):
             if file.is_file():
                 return file
+    return None
+
+
+def _below(folder: Path, file: Path) -> Path | None:
+    """A file's path from a folder: from where it is, else from where links lead to it; None when it is not below it."""
+    whole = folder.resolve()
+    given = Path(os.path.abspath(file))
+    for path, base in ((file.resolve(), whole), (given, whole), (given, Path(os.path.abspath(folder)))):
+        if path.is_relative_to(base):
+            return path.relative_to(base)
     return None
 
 

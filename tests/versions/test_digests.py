@@ -59,6 +59,22 @@ def test_other_files_of_the_project_do_not_count(experiment: Experiment, project
     assert digest(experiment()) == before
 
 
+@pytest.mark.parametrize("link", ["shop/late.py", "shop"])
+def test_code_that_a_link_brings_into_the_project_counts(
+    experiment: Experiment, project: Path, tmp_path: Path, link: str
+) -> None:
+    config = experiment(model="entry.py:make")
+    (project / "entry.py").write_text("from shop.model import make\n")
+    before = resolve_version(config, "v1")
+    elsewhere = (project / link).rename(tmp_path / f"elsewhere-{Path(link).name}")
+    (project / link).symlink_to(elsewhere)
+    linked = resolve_version(config, "v1")
+    assert linked.digest == before.digest  # the same files under the same names
+    late = elsewhere if elsewhere.is_file() else elsewhere / "late.py"
+    late.write_text(late.read_text() + "#")
+    assert digest(config) != before.digest
+
+
 def test_parameters_count_whatever_their_order(experiment: Experiment) -> None:
     one = digest(experiment(parameters={"by": 2, "more": [1, {"a": None, "b": 0.1}]}))
     assert one == digest(experiment(parameters={"more": [1, {"b": 0.1, "a": None}], "by": 2}))

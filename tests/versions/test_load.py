@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import py_compile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,6 +70,30 @@ def test_code_that_is_loaded_while_predicting_is_checked_too(experiment: Experim
     predictor.predict(FRAME)
     with pytest.raises(VersionLoadError, match=r"shop/hidden\.py was loaded in a way"):
         version.load_spec.check(account)
+
+
+def test_code_behind_a_link_out_of_the_project_is_checked_too(
+    experiment: Experiment, project: Path, tmp_path: Path
+) -> None:
+    elsewhere = (project / "shop/hidden.py").rename(tmp_path / "elsewhere.py")
+    (project / "shop/hidden.py").symlink_to(elsewhere)
+    with pytest.raises(VersionLoadError, match=r"shop/hidden\.py was loaded in a way"):
+        answer(experiment(model="shop/secret.py:make"))
+    elsewhere = (project / "shop/rules.py").rename(tmp_path / "rules.py")
+    (project / "shop/rules.py").symlink_to(elsewhere)
+    version = resolve_version(experiment(), "v1")
+    elsewhere.write_text("FACTOR = 2.0\n")
+    with pytest.raises(VersionLoadError, match=r"shop/rules\.py changed while the version was being loaded"):
+        version.load()
+
+
+def test_compiled_code_without_its_source_is_refused(experiment: Experiment, project: Path) -> None:
+    source = project / "shop/late.py"
+    py_compile.compile(str(source), cfile=str(source.with_suffix(".pyc")))
+    source.unlink()
+    (project / "shop/entry.py").write_text("import shop.late\nfrom shop.model import make\n")
+    with pytest.raises(VersionLoadError, match=r"shop/late\.pyc was loaded in a way that its digest does not see"):
+        answer(experiment(model="shop/entry.py:make"))
 
 
 def test_code_that_changes_between_resolving_and_loading_is_refused(experiment: Experiment, project: Path) -> None:

@@ -173,8 +173,10 @@ def commit_of(repository: Repository, revision: str, *, where: str) -> str:
     base = _STEPS.sub("", revision)
     if "ambiguous" in done.said:
         raise VersionLoadError(f"{message}: {revision} begins the ids of several objects", hint="write more of the id")
+    hint = None
     if base and base != revision and _resolved(repository, base, where).code == 0:
         message += f": {base} is there, and does not go back so far"
+        hint = f"`git log --oneline {base}` lists what there is"
     if repository.shallow:
         raise VersionLoadError(
             f"{message}, whose history was cut off when it was cloned",
@@ -182,7 +184,8 @@ def commit_of(repository: Repository, revision: str, *, where: str) -> str:
             where=where,
             revision=revision,
         )
-    raise VersionLoadError(message, hint=_near(repository, base, where), where=where, revision=revision)
+    hint = _near(repository, base, where) if hint is None else hint
+    raise VersionLoadError(message, hint=hint, where=where, revision=revision)
 
 
 def head_of(repository: Repository, *, where: str) -> str | None:

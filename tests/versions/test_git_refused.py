@@ -34,7 +34,8 @@ def refused(config: ExperimentConfig, message: str) -> None:
 def test_a_revision_that_is_not_there_has_near_ones_named(experiment: Experiment, repo: Repo) -> None:
     refused(experiment(git="release-2"), r"versions\.v1\.git: there is no revision 'release-2' in .*mean 'release-1'\?")
     refused(experiment(git="mian~1"), r"no revision 'mian~1' in the repository .*did you mean 'main'\?")
-    refused(experiment(git="main~1"), r"no revision 'main~1' .*: main is there, and does not go back so far")
+    back = r"no revision 'main~1' .*: main is there, and does not go back so far; `git log --oneline main` lists"
+    refused(experiment(git="main~1"), back)
     refused(experiment(git="0123abc"), r"no revision '0123abc' .*`git branch -a` and `git tag` list what there is")
     tree = repo.git("rev-parse", "main^{tree}")
     refused(experiment(git=tree), f"there is no revision '{tree}'")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -139,22 +140,25 @@ def test_on_paper_the_report_is_light_and_whole(browser: Browser, report: str, t
 def ui(recorded: Recorded) -> Iterator[str]:
     """The address of the recorded comparison in a running `mlstream ui`."""
     chromium()
-    command = [sys.executable, "-m", "mlstream.cli.main", "--home", str(recorded.home.path), "ui", "--no-open"]
+    with socket.socket() as free:  # not the default port: a server of somebody else's may begin to answer there
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    program = [sys.executable, "-m", "mlstream.cli.main", "--home", str(recorded.home.path)]
+    command = [*program, "ui", "--no-open", "--port", port]
     environ = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     with subprocess.Popen(command, text=True, stdout=subprocess.PIPE, env=environ) as server:
         try:
             assert server.stdout is not None
             address = server.stdout.readline().strip()
-            assert address.startswith("http://127.0.0.1:")
+            assert address.startswith(f"http://127.0.0.1:{port}/")
             yield address
         finally:
             server.terminate()
 
 
-@pytest.mark.timeout(240)
 def test_mlflow_shows_the_verdicts_the_chart_and_the_report(browser: Browser, ui: str) -> None:
     page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.set_default_timeout(90_000)
+    page.set_default_timeout(120_000)
     try:
         page.goto(ui)
         page.get_by_text("Description", exact=True).wait_for()

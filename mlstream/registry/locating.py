@@ -168,7 +168,9 @@ def _absent_version(client: MlflowClient, uri: ModelUri, where: str) -> VersionL
     if uri.alias is not None:
         return VersionLoadError(
             f"{where}: the registered model {name!r} has no alias {uri.alias!r}",
-            hint=_like(uri.alias, sorted(model.aliases), "it has"),
+            hint=_like(uri.alias, sorted(model.aliases), "it has")
+            if model.aliases
+            else f"it has none: set it in MLflow, or name a version (models:/{name}/1)",
             where=where,
         )
     found = client.search_model_versions(f"name = '{name}'", max_results=_MOST_NAMES)

@@ -131,6 +131,20 @@ def missing(file: Path, root: Path, where: str, hint: str | None = None) -> Vers
     return VersionLoadError(f"{where}: there is no file {shown}", hint=hint, where=where, path=str(file))
 
 
+def check_pickle(path: Path, *, trust: bool, where: str) -> None:
+    """Nothing, if the file of an estimator is no pickle, or pickles are allowed; told by its name alone.
+
+    Raises:
+        VersionLoadError: it is a pickle, and the configuration does not say that its maker may run code here.
+    """
+    if path.suffix in PICKLE_SUFFIXES and not trust:
+        raise VersionLoadError(
+            f"{where}: {path.name} is a pickle, and reading a pickle runs whatever code it holds",
+            hint=f"save the estimator with skops instead, or set `trust: true` for {where} if you made the file",
+            where=where,
+        )
+
+
 def _inside(text: str, root: Path, where: str) -> Path:
     path = (root / text).resolve()
     if not path.is_relative_to(root.resolve()):

@@ -18,7 +18,7 @@ from skops import io as skops_io
 from skops.io.exceptions import UnsupportedTypeException
 
 from mlstream.errors import VersionLoadError
-from mlstream.versions.reference import PICKLE_SUFFIXES
+from mlstream.versions.reference import PICKLE_SUFFIXES, check_pickle
 from mlstream.versions.stable import stable_bytes
 
 _DISTANCES = (
@@ -84,8 +84,7 @@ def load_estimator(path: Path, *, digest: str, trust: bool, where: str) -> Any:
         VersionLoadError: the file changed, is a pickle or holds types that are not trusted, or cannot be read.
     """
     is_pickle = path.suffix in PICKLE_SUFFIXES
-    if is_pickle and not trust:
-        raise _is_pickle(path.name, where)
+    check_pickle(path, trust=trust, where=where)
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != digest:
         raise VersionLoadError(
@@ -112,8 +111,7 @@ def dump_estimator(estimator: Any, name: str, *, trust: bool, where: str) -> byt
         VersionLoadError: skops cannot write it, or reading it needs `trust: true`, which is not set.
     """
     if name.endswith(PICKLE_SUFFIXES):
-        if not trust:
-            raise _is_pickle(name, where)
+        check_pickle(Path(name), trust=trust, where=where)
         buffer = io.BytesIO()
         joblib.dump(estimator, buffer)
         return buffer.getvalue()
@@ -150,11 +148,3 @@ def _check_types(data: bytes, name: str, *, trust: bool, where: str) -> list[str
             types=unknown,
         )
     return unknown
-
-
-def _is_pickle(name: str, where: str) -> VersionLoadError:
-    return VersionLoadError(
-        f"{where}: {name} is a pickle, and reading a pickle runs whatever code it holds",
-        hint=f"save the estimator with skops instead, or set `trust: true` for {where} if you made the file",
-        where=where,
-    )

@@ -29,6 +29,7 @@ from mlstream.versions.reference import (
     FileReference,
     ModelReference,
     Reference,
+    check_pickle,
     missing,
     parse_model,
 )
@@ -186,6 +187,7 @@ def resolve_version(
         if isinstance(reference, FileReference):
             if not reference.path.is_file():
                 raise missing(reference.path, root, f"{where}.model", _train_hint(config, name))
+            check_pickle(reference.path, trust=own.trust, where=where)
             weights_digest = digest_file(reference.path)
         around = surroundings_of(own.environment, reference, root=root, where=where, on_building=on_building)
         if isinstance(reference, CodeReference):

@@ -72,7 +72,10 @@ def test_an_alias_that_moves_is_another_model(logged: Kept) -> None:
         ("models:/liner/1", "MLflow has no registered model 'liner'; did you mean 'linear'?"),
         ("models:/linear/9", "the registered model 'linear' has no version 9; it has: 1, 2"),
         ("models:/linear@champ", "the registered model 'linear' has no alias 'champ'; did you mean 'champion'?"),
-        ("models:/coded@champion", "the registered model 'coded' has no alias 'champion'; it has none"),
+        (
+            "models:/coded@champion",
+            "the registered model 'coded' has no alias 'champion'; it has none: set it in MLflow",
+        ),
         ("models:/m-00000000", "MLflow has no logged model m-00000000; look for its id"),
         ("runs:/00000000/linear", "MLflow has no run 00000000; copy the run's id"),
         ("runs:/RUN/linaer", "has nothing at linaer; did you mean 'linear'?"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +137,10 @@ def test_a_pickle_is_refused_unless_it_is_trusted(experiment: Experiment, projec
     model = LogisticRegression().fit(FRAME.select("a").to_pandas(), LATE)
     name = saved(model, project, "m.joblib")
     with pytest.raises(VersionLoadError, match=r"m\.joblib is a pickle, and reading a pickle runs.*set `trust: true`"):
-        load(experiment(task="binary", model=name))
+        resolve_version(experiment(task="binary", model=name), "v1")  # before anything of a run is made
+    trusting = resolve_version(experiment(task="binary", model=name, trust=True), "v1").load_spec
+    with pytest.raises(VersionLoadError, match=r"m\.joblib is a pickle, and reading a pickle runs"):
+        replace(trusting, trust=False).load()
     assert load(experiment(task="binary", model=name, trust=True)).predict(FRAME).height == FRAME.height
 
 

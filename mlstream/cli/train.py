@@ -50,7 +50,7 @@ def train(
         progress=say,
     )
     if as_json:
-        session.emit_json([_as_json(part) for part in trained])
+        session.emit_json({"snapshot": snapshot, "trained": [_as_json(part) for part in trained]})
     else:
         from rich.table import Table
 

@@ -108,6 +108,8 @@ def test_train_writes_the_model_and_says_where(cli: Cli, shop: Shop) -> None:
     assert line.split()[:3] == ["v1", "models/v1.skops", str(ROWS)]
     note = json.loads((shop.root / "models" / "v1.skops.json").read_text())
     assert note["digest"].startswith(line.split()[-1])
+    said = cli("train", config, "--snapshot", shop.snapshot, "--json").json
+    assert [(part["version"], part["digest"]) for part in said["trained"]] == [("v1", note["digest"])]
 
 
 @pytest.mark.parametrize(

@@ -61,9 +61,12 @@ def test_dry_run_then_repeat_then_show_then_rm(cli: Cli, shop: Shop) -> None:
 
     shown = cli("run", "show").stdout
     assert "repeat      v1 computed 2 times" in shown
-    assert f"python      {record['environment']['python']}; " in shown
+    assert f"python      {record['environment']['python']}\n" in shown
     assert "polars " in shown
-    assert " GB, Linux" in shown
+    assert " GB\n            Linux" in shown
+    packages = shown.splitlines()[shown.splitlines().index(f"python      {record['environment']['python']}") + 1 :][:3]
+    assert "numpy " in packages[0]
+    assert narrow("\n".join(packages))
     table = shown.split("the model's time")[1]
     assert " ".join(table.splitlines()[2].split()) == "version p50 p95 p99 p99.9 most batches record µs"
     assert [line.split()[0] for line in table.splitlines()[3:5]] == ["v1", "v2"]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _PERCENTS = (50, 95, 99, 99.9, 100)
 _BARS = " ▁▂▃▄▅▆▇█"
 _BAR_COUNT = 12
+_A_LINE = 3  # packages, so that a line has 80 columns
 # What decides predictions most; --json has all.
 _PACKAGES = ("mlstream", "numpy", "polars", "pyarrow", "scikit-learn", "scipy", "kafka-python", "mlflow")
 
@@ -37,7 +38,7 @@ def show(session: Session, run_id: str | None, as_json: bool) -> None:
         session.emit_json(run_json(found))
         return
     for name, text in _facts(found):
-        session.out.print(f"{name:<11} {text}", markup=False, soft_wrap=True)
+        session.line(f"{name:<11} {text}")
     session.out.print()
     print_outcomes(session, found)
     _print_latency(session, found)
@@ -63,12 +64,15 @@ def _facts(found: Run) -> Iterator[tuple[str, str]]:
     yield "settings", ", ".join(f"{name} {value}" for name, value in found.settings.items())
     hardware = found.hardware
     memory = f"{hardware['memory_bytes'] / 1e9:.1f} GB"
-    yield "machine", f"{hardware['cpu']}, {hardware['cpus']} cpus, {memory}, {hardware['platform']}"
-    yield "python", f"{found.environment['python']}; {_packages(found.environment['packages'])}"
+    yield "machine", f"{hardware['cpu']}, {hardware['cpus']} cpus, {memory}"
+    yield "", str(hardware["platform"])
+    yield "python", found.environment["python"]
+    yield from _packages(found.environment["packages"])
     for name, outcome in found.versions.items():
         own = outcome.described.get("environment")
         if own is not None:
-            yield "environment", f"{name}: {own['file']}, {own['python']}; {_packages(own['packages'])}"
+            yield "environment", f"{name}: {own['file']}, {own['python']}"
+            yield from _packages(own["packages"])
     if found.git is not None:
         yield (
             "git",
@@ -96,9 +100,11 @@ def _facts(found: Run) -> Iterator[tuple[str, str]]:
     yield "record", str(found.path)
 
 
-def _packages(packages: Mapping[str, str]) -> str:
+def _packages(packages: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     named = [f"{name} {packages[name]}" for name in _PACKAGES if name in packages]
-    return ", ".join([*named, f"{len(packages) - len(named):,} more"])
+    named.append(f"{len(packages) - len(named):,} more")
+    for start in range(0, len(named), _A_LINE):
+        yield "", ", ".join(named[start : start + _A_LINE])
 
 
 def _print_latency(session: Session, found: Run) -> None:

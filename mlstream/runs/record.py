@@ -149,7 +149,8 @@ def find_id(home: Home, beginning: str) -> str:
             f"{beginning!r} begins the ids of {len(ids)} runs",
             hint=f"write more of it: {', '.join(i[:16] for i in ids)}",
         )
-    raise UnknownRun(f"no run {beginning!r} in {home.runs}", hint="`mlstream run ls` lists them")
+    few = "" if _BEGINNING.fullmatch(beginning) else "write the first digits of its id, 4 at least; "
+    raise UnknownRun(f"no run {beginning!r} in {home.runs}", hint=f"{few}`mlstream run ls` lists them")
 
 
 def _damaged(path: Path, why: str) -> RunError:

@@ -121,6 +121,7 @@ def test_train_writes_the_model_and_says_where(cli: Cli, shop: Shop) -> None:
         (["run", "c.yaml", "--snapshot", "x", "--nonsense"], 2, "No such option"),
         (["run", "nope.yaml", "--snapshot", "x"], 1, "nope.yaml: there is no such file"),
         (["run", "show", "12345678"], 1, "no run '12345678'"),
+        (["run", "show", "123"], 1, "write the first digits of its id, 4 at least"),
         (["run", "show"], 1, "no runs in"),
         (["train"], 2, "Usage: mlstream train"),
         (["train", "nope.yaml", "--snapshot", "x"], 1, "nope.yaml: there is no such file"),

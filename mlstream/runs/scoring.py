@@ -194,19 +194,16 @@ class Scoring:
             Those partitions.
         """
         back = []
+        wait([job for _, job in self._writing])  # all of it: what follows changes what the thread looks at
         done, self._writing = self._writing, []
-        for at, (shard, job) in enumerate(done):
+        for shard, job in done:
             try:
                 job.result()
             except TransactionFailed as exc:
-                wait([later for _, later in done[at + 1 :]])
                 shard.recover(exc)
                 self._begin(shard)
                 back.append(shard)
                 continue
-            except BaseException:
-                wait([later for _, later in done[at + 1 :]])
-                raise
             if shard.is_finished:
                 self._close(shard)
         return back

@@ -40,7 +40,7 @@ from mlstream.streams.transact import TransactionWriter
 
 MOST_ROWS = 65_536  # of a transaction
 MOST_ERROR_BYTES = 64 << 20  # of a transaction, where it may be cut
-_ERRORS_AT_ONCE = 8192
+_ERRORS_AT_ONCE = 1024  # between two looks at how many bytes they have
 LONGEST_S = 2.0  # a transaction closes at the next batch after so long, so that progress is seen and kept
 _MOST_FAILURES = 20  # one after another, without a transaction that succeeds
 
@@ -120,7 +120,7 @@ class Shard:
         self._offsets = np.asarray(frame["_offset"].to_numpy(), np.int64)
         self._errors = errors
         self._dead: Offsets = np.empty(0, np.int64) if errors is None else errors.dead.offsets
-        self._refused: dict[int, int] = {}  # first row of a batch → how many of its records were refused
+        self._refused: list[tuple[int, int]] = []  # first row of a batch → how many were refused up to its end
         self._failures = 0
         self._committed_before = 0
         self._finished = False
@@ -151,7 +151,7 @@ class Shard:
     @property
     def refused(self) -> int:
         """Of the records that it dealt with itself, those that were refused."""
-        return sum(count for row, count in self._refused.items() if row < self.row)
+        return self._refused[-1][1] if self._refused else 0
 
     @property
     def is_finished(self) -> bool:
@@ -184,11 +184,11 @@ class Shard:
         Raises:
             TransactionFailed: a transaction before was not committed; `recover`.
         """
+        self._write_dead(closes=True)  # before the first record: those after a batch are written with it
         closes = self.closes() if not self.lane.stateful else state is not None
         self._writer.write(self.lane.topic, self.partition, columns)
-        self._refused.pop(self.row, None)  # from before a failed transaction
         if len(refused):
-            self._refused[self.row] = len(refused)
+            self._refused.append((self.row, self.refused + len(refused)))
         self.row = self._next_row()
         if state is not None:
             self._keep(state)
@@ -244,6 +244,8 @@ class Shard:
             raise failure
         self._writer.recover()
         self.row, self._dead_at = self._find_place()
+        while self._refused and self._refused[-1][0] >= self.row:
+            self._refused.pop()
         self._begin()
 
     def abandon(self) -> None:
@@ -266,16 +268,25 @@ class Shard:
         """Those up to the record that is next.
 
         Args:
-            closes: whether the transaction closes with them; where they are many, it closes before the last of them.
+            closes: whether the transaction closes with them.
+        """
+        if self._errors is not None:
+            last = int(self._offsets[self.row - 1]) if self.row else -1
+            self._write_stretch(self._errors, max(self._dead_at, self._dead_before(last)), refused)
+            self._write_dead(closes=closes)
+
+    def _write_dead(self, *, closes: bool) -> None:
+        """The dead letters before the record that is next; where they are many, transactions close between them.
+
+        Args:
+            closes: whether one may, of a version that keeps state: its state is then written. Of others it always may.
         """
         if self._errors is None:
             return
-        last = int(self._offsets[self.row - 1]) if self.row else -1
-        self._write_stretch(self._errors, max(self._dead_at, self._dead_before(last)), refused)
         stop = self._dead_before(self._position(self.row))
         while self._dead_at < stop:
             many = self._dead_at - self._closed_dead >= MOST_ROWS or self._error_bytes >= MOST_ERROR_BYTES
-            if closes and many:
+            if many and (closes or not self.lane.stateful):
                 self._commit(int(self._dead[self._dead_at]))
             self._write_stretch(self._errors, min(stop, self._dead_at + _ERRORS_AT_ONCE), NO_FAULTS)
 

@@ -30,13 +30,15 @@ class Truth:
 
     Attributes:
         task: what they are labels of.
-        values: (n,): bool for binary; codes into `classes`, int64, for multiclass; float64 for regression.
+        values: (n,): bool for binary; codes into `classes`, int64, for multiclass; else float64.
         classes: those that occur, sorted; empty unless multiclass.
+        groups: (n,), the number of the group that a record is ranked in; None unless ranking.
     """
 
     task: Task
     values: NDArray[Any]
     classes: tuple[Class, ...] = ()
+    groups: Integers | None = None
 
     def __len__(self) -> int:
         return int(self.values.size)
@@ -79,12 +81,18 @@ def read_truth(task: Task, labels: pl.Series) -> Truth:
                 hint="make `labels.value` a comparison, for example \"status = 'late'\"",
             )
         return Truth(task, booleans)
-    if task in ("regression", "quantile"):
+    if task in ("regression", "quantile", "ranking"):
         if not labels.dtype.is_numeric():
             raise LabelError(f"labels are {_kind(labels)}; a {task} needs numbers")
         numbers = labels.cast(pl.Float64).to_numpy()
         if not np.isfinite(numbers).all() or np.abs(numbers).max(initial=0.0) > LARGEST:
             raise LabelError("a label is not a finite number", hint="make `labels.value` null where there is no truth")
+        if task == "ranking" and (numbers < 0).any():
+            raise LabelError(
+                f"{int((numbers < 0).sum()):,} labels are below 0, the first is {numbers[(numbers < 0).argmax()]}; "
+                "a ranking needs relevances, 0 for none",
+                hint="shift them in `labels.value`",
+            )
         return Truth(task, numbers)
     if not (labels.dtype == pl.String or labels.dtype.is_integer()):
         raise LabelError(

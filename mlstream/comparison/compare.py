@@ -21,6 +21,7 @@ from mlstream.comparison.coverage import RECORD, SOURCE, Paired, pair
 from mlstream.comparison.disagreements import Answered
 from mlstream.comparison.explain import Labelled, compare_answers, explain_labelled
 from mlstream.comparison.figures import find_metric, measure, point
+from mlstream.comparison.groups import find_groups, first_times
 from mlstream.comparison.labels import find_labels
 from mlstream.comparison.own_metrics import OwnFunction, describe_own, measure_own
 from mlstream.comparison.result import Comparison, Cost, Drift, Floor
@@ -164,6 +165,9 @@ def _with_metrics(
     truth = read_truth(config.task, labelled.values)
     mask = pl.Series(labelled.chosen)
     times_ms = paired.records.filter(mask)["_timestamp"].dt.epoch("ms").to_numpy().astype(np.int64)
+    if config.ranking is not None:
+        truth = replace(truth, groups=find_groups(config.ranking, paired.records.filter(mask)))
+        times_ms = first_times(truth, times_ms)
     answers = _read(config, evidence, paired, labelled.values, mask, truth)
     ordered = _ordered(answers, found)
     measured = measure(config, truth, ordered, times_ms)
@@ -256,6 +260,7 @@ def _settings(config: ExperimentConfig, *, allow_missing: bool) -> dict[str, obj
         "margins": dict(config.margins),
         "allow_missing": allow_missing,
         "slices": list(config.slices),
+        "ranking": None if config.ranking is None else config.ranking.model_dump(),
     }
 
 

@@ -13,6 +13,7 @@ from mlstream.comparison.blocks import MIN_BLOCKS, MIN_INTERVAL_BLOCKS, Grid, ch
 from mlstream.comparison.bootstrap import Estimate, Figure, Quantity, estimate, influence
 from mlstream.comparison.calibration import CalibrationError
 from mlstream.comparison.metrics import METRICS, CoverageGap, Metric, own_mean, pinball
+from mlstream.comparison.ranked import find_ranked
 from mlstream.comparison.ranking import RANKING_METRICS
 from mlstream.comparison.result import Blocks, DeltaResult, Interval, MetricResult, Series
 from mlstream.comparison.series import over_time
@@ -158,6 +159,8 @@ def find_metric(config: ExperimentConfig, name: str) -> Metric:
     own = config.custom_metrics.get(name)
     if own is not None:
         return own_mean(name, higher_is_better=own.better == "higher")
+    if config.ranking is not None and (ranked := find_ranked(config.ranking, name)) is not None:
+        return ranked
     if name in RANKING_METRICS:
         return RANKING_METRICS[name]
     if name == "expected_calibration_error":

@@ -48,7 +48,8 @@ def select(truth: Truth, answers: Sequence[Answer], mask: NDArray[np.bool_]) -> 
         codes[occurring] = np.arange(occurring.size)
         values, predicted = codes[values], [codes[found] for found in predicted]
         classes = tuple(classes[at] for at in occurring.tolist())
-    return Truth(truth.task, values, classes), [
+    groups = None if truth.groups is None else truth.groups[mask]
+    return Truth(truth.task, values, classes, groups), [
         Answer(answer.version, own, score, answer.classes, {name: found[mask] for name, found in answer.own.items()})
         for answer, own, score in zip(answers, predicted, scores, strict=True)
     ]

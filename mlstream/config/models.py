@@ -17,7 +17,7 @@ from mlstream.errors import MlstreamError
 from mlstream.naming import check_name
 from mlstream.ranges import parse_duration_s, parse_size
 
-Task = Literal["binary", "multiclass", "regression", "quantile"]
+Task = Literal["binary", "multiclass", "regression", "quantile", "ranking"]
 Scalar = str | int | float | bool | None
 
 CLASSIFICATION_METRICS = (
@@ -34,6 +34,7 @@ METRICS: dict[Task, tuple[str, ...]] = {
     "multiclass": ("accuracy", "balanced_accuracy", "log_loss"),
     "regression": REGRESSION_METRICS,
     "quantile": ("pinball_loss", "coverage_gap"),
+    "ranking": ("ndcg_at_k", "mrr", "precision_at_k", "map"),
 }
 # Computed when they are named.
 OPTIONAL_METRICS: dict[Task, tuple[str, ...]] = {
@@ -41,6 +42,7 @@ OPTIONAL_METRICS: dict[Task, tuple[str, ...]] = {
     "multiclass": ("expected_calibration_error",),
     "regression": (),
     "quantile": ("mae",),
+    "ranking": (),
 }
 _METRIC_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -224,6 +226,13 @@ class CustomMetricConfig(Section):
         return self
 
 
+class RankingConfig(Section):
+    """What a ranking task ranks: the records of each group, by what a version says of them."""
+
+    group: str = Field(description="the column of the input whose equal values make a group, for example search_id")
+    k: Annotated[int, Field(ge=1)] = Field(10, description="how far down ndcg_at_k and precision_at_k look")
+
+
 class SliceSearchConfig(Section):
     """How the slices are looked for on which a version is worse than the baseline."""
 
@@ -317,6 +326,7 @@ class ExperimentConfig(Section):
     quantile: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None, description="of a quantile task: the level that predictions are for, for example 0.9"
     )
+    ranking: RankingConfig | None = Field(None, description="of a ranking task: the group and how far down is looked")
     margins: dict[str, float] = Field(
         default_factory=dict, description="metric → the difference that does not matter in practice"
     )
@@ -373,6 +383,8 @@ class ExperimentConfig(Section):
             raise ValueError(f"baseline {self.baseline!r} is not a version; there are: {', '.join(self.versions)}")
         if (self.task == "quantile") != (self.quantile is not None):
             raise ValueError("`quantile:` is the level of a quantile task, for example 0.9; give both or neither")
+        if (self.task == "ranking") != (self.ranking is not None):
+            raise ValueError("`ranking:` says what a ranking task ranks, `group: COLUMN`; give both or neither")
         known = METRICS[self.task] + OPTIONAL_METRICS[self.task]
         for name in self.custom_metrics:
             if not _METRIC_NAME.fullmatch(name) or name in {each for names in METRICS.values() for each in names}:

@@ -164,6 +164,7 @@ _READ: Mapping[Task, Callable[[Any, Expected, _Rows], dict[str, pl.Series]]] = {
     "binary": _binary,
     "regression": _regression,
     "quantile": _regression,
+    "ranking": _regression,
     "multiclass": _multiclass,
 }
 

@@ -17,7 +17,8 @@ from mlstream.broker.client import Client
 from mlstream.config import ExperimentConfig
 from mlstream.host.host import Answer
 from mlstream.host.log import LOG_MARK
-from mlstream.runs.errors import NO_FAULTS, DeadLetters, ErrorRecords, Faults, make_errors_topic
+from mlstream.runs.errors import NO_FAULTS, DeadLetters, ErrorRecords, Faults
+from mlstream.runs.errors_topic import make_errors_topic
 from mlstream.runs.originals import Originals
 from mlstream.runs.spec import Spec
 from mlstream.snapshots.restore_target import largest_message

@@ -23,10 +23,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mlstream.broker.admin import KEEP_EVERYTHING, create_topic, topic_config
-from mlstream.broker.client import Client
-from mlstream.errors import RunError, UnknownTopic
-from mlstream.naming import errors_topic
+from mlstream.errors import RunError
 from mlstream.runs.layout import RUN_HEADER, VERSION_HEADER
 from mlstream.runs.originals import Offsets
 from mlstream.snapshots.view_making import DEAD_LETTERS
@@ -52,7 +49,6 @@ NAMES = (
 )
 HEADER_ROOM_BYTES = 64 << 10  # what our headers may add to a record
 _MOST_REASON = 4000  # characters: of a decoder, which may show a value
-_DEFAULT_MESSAGE_BYTES = 1_048_588  # Kafka's default of max.message.bytes
 
 # The columns of `Run.errors`.
 ERRORS_SCHEMA = pl.Schema(
@@ -185,29 +181,6 @@ class ErrorRecords:
                 "headers": _with_ours(rows.column("headers"), ours),
             }
         )
-
-
-def make_errors_topic(client: Client, output: str, *, source: str, largest: Callable[[], int]) -> str:
-    """Make the errors topic beside an output topic, unless it is there; its id.
-
-    A record that fits into the source fits into it with our headers.
-
-    Args:
-        output: the output topic.
-        source: the scored topic, which the cluster may not have.
-        largest: how many bytes a message of the source may take; asked when the cluster does not have it.
-
-    Raises:
-        TopicExists: one with another number of partitions is there.
-        BrokerRefused: making it is not allowed.
-    """
-    try:
-        most = int(topic_config(client, source).get("max.message.bytes", _DEFAULT_MESSAGE_BYTES))
-    except UnknownTopic:
-        most = largest()
-    config = {**KEEP_EVERYTHING, "max.message.bytes": str(max(most, _DEFAULT_MESSAGE_BYTES) + HEADER_ROOM_BYTES)}
-    partitions = len(client.topic(output).partitions)
-    return create_topic(client, errors_topic(output), partitions=partitions, config=config, exist_ok=True).topic_id
 
 
 def source_offset_of(row: pa.RecordBatch, *, where: str) -> int:

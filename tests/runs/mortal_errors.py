@@ -21,7 +21,8 @@ from mlstream.broker.connection import Connection
 from mlstream.broker.offsets import committed
 from mlstream.errors import TransactionFailed
 from mlstream.runs import shard
-from mlstream.runs.errors import DeadLetters, ErrorRecords, Faults, make_errors_topic
+from mlstream.runs.errors import DeadLetters, ErrorRecords, Faults
+from mlstream.runs.errors_topic import make_errors_topic
 from mlstream.runs.layout import Encoder
 from mlstream.runs.shard import Lane, Shard
 from mlstream.wire.columns import SCHEMA

@@ -87,9 +87,7 @@ def test_a_comparison_is_recorded_in_mlflow(cli: Callable[..., Any], project: Pr
 
 
 @pytest.mark.broker
-def test_conditions_and_gates_decide_the_exit_code_after_the_result(
-    cli: Callable[..., Any], project: Project
-) -> None:
+def test_conditions_and_gates_decide_the_exit_code_after_the_result(cli: Callable[..., Any], project: Project) -> None:
     worse = cli("compare", "--baseline", "v2", "--no-track", "--fail-if", "log_loss:worse")
     assert worse.exit_code == 3
     assert "v1 is worse than v2 on all 6 metrics" in worse.stdout

@@ -25,8 +25,6 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 demo: $(VENV)/.ready  ## freeze, train, run three versions, compare: on a real Kafka with real flights
 	@$(RUN) pipelines.flights.demo
 
-# Half of the time a test waits for a broker, so two processes take half as long. Each has a broker of its own, and the
-# tests of a file stay in one.
 # Pages are tested in Debian's Chromium. Where there is none and none can be had, these tests say so.
 browser:
 	@[ -n "$$CHROMIUM" ] || command -v chromium >/dev/null || command -v chromium-browser >/dev/null \
@@ -35,6 +33,8 @@ browser:
 			&& apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y chromium >/dev/null; } \
 		|| echo "no Chromium: install one, or set CHROMIUM to its path" >&2
 
+# Half of the time a test waits for a broker, so two processes take half as long. Each has a broker of its own, and the
+# tests of a file stay in one.
 test: $(VENV)/.ready browser  ## all tests
 	$(RUN) pytest --numprocesses 2 --dist loadfile
 

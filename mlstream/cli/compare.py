@@ -8,13 +8,14 @@ import click
 
 from mlstream.cli.comparisons.output import FORM, Form, checked, print_comparison, print_place, spinner
 from mlstream.cli.context import Session
+from mlstream.cli.lazy import DefaultCommand
 from mlstream.errors import TrackingError
 
 if TYPE_CHECKING:
     from mlstream.reporting.tracking import Tracked
 
 
-@click.command()
+@click.command(cls=DefaultCommand)
 @click.argument("run_id", metavar="[RUN]", required=False)
 @click.option("--baseline", metavar="VERSION", help="Compare with this version (default: the experiment's baseline).")
 @click.option(

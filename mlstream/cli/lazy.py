@@ -38,6 +38,25 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, help_line) for name, (_, _, help_line) in self.commands_of.items()])
 
 
+class _GroupsContext(click.Context):
+    """Speaks of the group, not of the command behind it."""
+
+    @property
+    def command_path(self) -> str:
+        assert self.parent is not None
+        return self.parent.command_path
+
+
+class DefaultCommand(click.Command):
+    """What a `DefaultGroup` is by itself: its errors show the group's name and usage."""
+
+    context_class = _GroupsContext
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        group = None if ctx.parent is None else ctx.parent.command
+        return [group.usage] if isinstance(group, DefaultGroup) else super().collect_usage_pieces(ctx)
+
+
 class DefaultGroup(LazyGroup):
     """A group whose name alone is a command: what names no sub-command goes to the one that is the default.
 

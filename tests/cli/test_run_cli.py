@@ -116,6 +116,7 @@ def test_train_writes_the_model_and_says_where(cli: Cli, shop: Shop) -> None:
     ("args", "code", "message"),
     [
         (["run"], 2, "Usage: mlstream run CONFIG --snapshot NAME [OPTIONS]"),
+        (["compare", "--nonsense"], 2, "Usage: mlstream compare [RUN] [OPTIONS]"),
         (["run", "c.yaml"], 2, "Missing option '--snapshot'"),
         (["run", "--snapshot", "x"], 2, "Missing argument 'CONFIG'"),
         (["run", "c.yaml", "--snapshot", "x", "--nonsense"], 2, "No such option"),

@@ -24,8 +24,10 @@ def test_an_id_may_be_shortened_while_it_is_unambiguous(home: Home) -> None:
     assert find_id(home, "abcd1") == "abcd1" + "1" * 59
     with pytest.raises(UnknownRun, match=r"'abcd' begins the ids of 2 runs; write more of it: abcd0000"):
         find_id(home, "abcd")
-    for text in ("ffff", "abc", "../x", "*"):
-        with pytest.raises(UnknownRun, match=r"no run .* in .*runs; `mlstream run ls` lists them"):
+    with pytest.raises(UnknownRun, match=r"no run 'ffff' in .*runs; `mlstream run ls` lists them"):
+        find_id(home, "ffff")
+    for text in ("abc", "../x", "*"):
+        with pytest.raises(UnknownRun, match=r"no run .* in .*runs; write the first digits of its id, 4 at least"):
             find_id(home, text)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlstream.cli.context import Session
+from mlstream.cli.lazy import DefaultCommand
 from mlstream.cli.runs.progress import line_of
 from mlstream.cli.runs.screen import JSON, SHORT, plain_table, print_outcomes, repeat_text, run_json
 
@@ -17,23 +18,10 @@ if TYPE_CHECKING:
     from mlstream.runs.preview import Preview
     from mlstream.runs.run import Run
 
-_NAME = "replay"
 _DID = {"compute": "computed", "resume": "resumed", "reuse": "reused"}
 
 
-class _RunContext(click.Context):
-    """Speaks of `mlstream run`, not of the name of the command behind it."""
-
-    @property
-    def command_path(self) -> str:
-        return super().command_path.removesuffix(f" {_NAME}")
-
-
-class _Replay(click.Command):
-    context_class = _RunContext
-
-
-@click.command(_NAME, cls=_Replay, hidden=True)
+@click.command("replay", cls=DefaultCommand, hidden=True)
 @click.argument("config", metavar="CONFIG")
 @click.option("--snapshot", required=True, metavar="NAME", help="The frozen input: a name or an id.")
 @click.option("--version", "versions", multiple=True, metavar="V", help="Only this version; may be repeated.")

@@ -49,7 +49,9 @@ class Encoder:
         one = pa.scalar(
             [{"key": RUN_HEADER, "value": run_id.encode()}, {"key": VERSION_HEADER, "value": version.encode()}], HEADERS
         )
-        self._headers = pa.repeat(one, batch_rows)
+        self._headers = pa.DictionaryArray.from_arrays(
+            pa.repeat(pa.scalar(0, pa.int32()), batch_rows), pa.repeat(one, 1)
+        )
 
     def encode(self, source: pl.DataFrame, predictions: pl.DataFrame) -> pa.Table:
         """A batch as columns `timestamp`, `key`, `value`, `headers`.

@@ -16,7 +16,7 @@ from crc32c import crc32c
 from mlstream.errors import UsageError, WireError
 from mlstream.wire import encode_kernels as kernels
 from mlstream.wire.codecs import compress
-from mlstream.wire.columns import HEADERS, NO_TIMESTAMP, SCHEMA, Longs, frozen, parts_of
+from mlstream.wire.columns import HEADERS, NO_TIMESTAMP, SCHEMA, Ints, Longs, frozen, parts_of
 from mlstream.wire.encode_kernels import Cells, Records
 from mlstream.wire.layout import CHECKED_FROM, CODECS, HEADER, HEADER_BYTES, MAGIC, TRANSACTIONAL
 
@@ -40,7 +40,8 @@ def encode(
 
     Args:
         columns: `value` (binary or string) and, where they are there, `key` (the same), `timestamp` (of any unit) and
-            `headers` (as in `columns.SCHEMA`). Other columns are ignored; the offsets are 0 to rows - 1.
+            `headers` (as in `columns.SCHEMA`, or a dictionary of such lists: what rows share costs next to nothing).
+            Other columns are ignored; the offsets are 0 to rows - 1.
         codec: none, gzip, snappy, lz4 or zstd.
         level: how hard gzip and zstd try.
         producer_id, producer_epoch, base_sequence: of an idempotent or transactional producer.
@@ -107,38 +108,71 @@ def split_rows(columns: Columns, *, max_bytes: int, max_rows: int) -> list[tuple
 
 
 def _to_records(columns: Columns) -> Records:
-    rows = columns.num_rows
     if "value" not in columns.schema.names:
         raise UsageError(f"there is no column 'value' among {', '.join(columns.schema.names)}")
     values = _to_cells(_column(columns, "value", pa.binary()))
     keys = _to_cells(_column(columns, "key", pa.binary()))
     times = _to_times(_column(columns, "timestamp", SCHEMA.field("timestamp").type))
-    none = _to_cells(pa.nulls(0, pa.binary()))
-    records = Records(times, keys, values, np.empty(0, np.int32), none, none)
-    headers = _column(columns, "headers", HEADERS)
-    lengths = pc.fill_null(pc.list_value_length(headers), 0).to_numpy() if headers.null_count < rows else np.empty(0)
-    if not lengths.any():
-        return records
-    ends = np.zeros(rows + 1, np.int32)
-    np.cumsum(lengths, out=ends[1:])
-    names, contents = headers.flatten().flatten()
+    return Records(times, keys, values, *_to_blocks(columns))
+
+
+def _to_blocks(columns: Columns) -> tuple[Cells, Ints]:
+    """The lists of headers as records hold them, and which of them each row has. What rows share is written once."""
+    rows = columns.num_rows
+    found = columns.column("headers") if "headers" in columns.schema.names else None
+    if found is None or found.null_count == rows:
+        return _no_headers(), frozen(np.zeros(rows, np.int32))
+    block_of = np.arange(rows, dtype=np.int32)
+    chunks = found.chunks if isinstance(found, pa.ChunkedArray) else [found]
+    if not pa.types.is_dictionary(found.type):
+        lists = _one(found, "headers")
+    elif len(chunks) == 1 and not found.null_count:
+        lists, block_of = chunks[0].dictionary, chunks[0].indices.cast(pa.int32()).to_numpy()
+    else:
+        lists = pa.concat_arrays([chunk.dictionary.take(chunk.indices) for chunk in chunks])
+    lists = _cast(lists, "headers", HEADERS)
+    return _write_blocks(lists, block_of), frozen(block_of)
+
+
+def _no_headers() -> Cells:
+    """One empty list: a zero, which is their number."""
+    return Cells(frozen(np.array([0, 1], np.int32)), frozen(np.zeros(1, np.uint8)), np.empty(0, np.bool_))
+
+
+def _write_blocks(lists: pa.Array, block_of: Ints) -> Cells:
+    """Each list of headers as records hold it."""
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
+    starts = np.zeros(len(lists) + 1, np.int32)
+    np.cumsum(lengths, out=starts[1:])
+    names, contents = lists.flatten().flatten()
     if names.null_count:
         nameless = int(pc.index(names.is_null(), True).as_py())
-        row = int(np.searchsorted(ends, nameless, side="right")) - 1
+        row = int(np.flatnonzero(block_of == np.searchsorted(starts, nameless, side="right") - 1)[0])
         raise WireError(f"row {row}: a header without a name cannot be written", row=row)
-    return records._replace(header_ends=ends, header_names=_to_cells(names), header_values=_to_cells(contents))
+    cells = _to_cells(names), _to_cells(contents)
+    room = len(lists) * kernels.BLOCK_OVERHEAD + len(names) * kernels.HEADER_OVERHEAD + sum(map(_bytes, cells))
+    data, ends = np.empty(room, np.uint8), np.empty(len(lists) + 1, np.int32)
+    kernels.write_blocks(frozen(starts), *cells, data, ends)
+    return Cells(frozen(ends), frozen(data), np.empty(0, np.bool_))
 
 
 def _column(columns: Columns, name: str, kind: pa.DataType) -> pa.Array:
     """One column as one array of that type; all null where it is missing."""
     if name not in columns.schema.names:
         return pa.nulls(columns.num_rows, kind)
-    found = columns.column(name)
+    return _cast(_one(columns.column(name), name), name, kind)
+
+
+def _one(found: pa.Array | pa.ChunkedArray, name: str) -> pa.Array:
+    if isinstance(found, pa.ChunkedArray):
+        found = found.combine_chunks()
+    if isinstance(found, pa.ChunkedArray):
+        raise UsageError(f"column {name!r} is too large for one batch", hint="give fewer rows at once")
+    return found
+
+
+def _cast(found: pa.Array, name: str, kind: pa.DataType) -> pa.Array:
     try:
-        if isinstance(found, pa.ChunkedArray):
-            found = found.combine_chunks()
-        if isinstance(found, pa.ChunkedArray):
-            raise UsageError(f"column {name!r} is too large for one batch", hint="give fewer rows at once")
         return found if found.type == kind else found.cast(kind)
     except pa.ArrowException as exc:
         raise UsageError(f"column {name!r} is {found.type}, which is no {kind}: {exc}") from exc
@@ -167,10 +201,11 @@ def _to_times(array: pa.Array) -> Longs:
 
 def _bound(records: Records) -> int:
     """At least as many bytes as the batch can take uncompressed."""
-    cells = (records.keys, records.values, records.header_names, records.header_values)
-    return (
-        HEADER_BYTES
-        + len(records.times) * kernels.RECORD_OVERHEAD
-        + (len(records.header_names.ends) - 1) * kernels.HEADER_OVERHEAD
-        + sum(int(found.ends[-1]) - int(found.ends[0]) for found in cells)
-    )
+    blocks = int(np.diff(records.blocks.ends)[records.block_of].sum())
+    overhead = HEADER_BYTES + len(records.times) * kernels.RECORD_OVERHEAD
+    return overhead + _bytes(records.keys) + _bytes(records.values) + blocks
+
+
+def _bytes(cells: Cells) -> int:
+    """How many bytes its cells take."""
+    return int(cells.ends[-1]) - int(cells.ends[0])

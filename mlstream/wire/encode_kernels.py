@@ -14,8 +14,9 @@ from mlstream.wire.columns import Bytes, Ints, Longs
 from mlstream.wire.compiled import compiled
 
 # What a record takes beside its bytes, at most: length, attributes, timestamp delta, offset delta, the lengths of key
-# and value, the number of headers; and what a header takes beside its.
-RECORD_OVERHEAD = 5 + 1 + 10 + 5 + 5 + 5 + 5
+# and value; what a list of headers takes beside them, its number; and what a header takes beside its bytes.
+RECORD_OVERHEAD = 5 + 1 + 10 + 5 + 5 + 5
+BLOCK_OVERHEAD = 5
 HEADER_OVERHEAD = 5 + 5
 
 
@@ -28,14 +29,13 @@ class Cells(NamedTuple):
 
 
 class Records(NamedTuple):
-    """The columns of records. Row i's headers are `header_ends[i]:header_ends[i + 1]`; no `header_ends`: no headers."""
+    """The columns of records. Row i's headers are `blocks[block_of[i]]`, written by `write_blocks`."""
 
     times: Longs
     keys: Cells
     values: Cells
-    header_ends: Ints
-    header_names: Cells
-    header_values: Cells
+    blocks: Cells
+    block_of: Ints
 
 
 @compiled
@@ -82,9 +82,8 @@ def _sized_bytes(size: int) -> int:
 
 
 @compiled
-def _write_sized(out: Bytes, at: int, data: Bytes, start: int, size: int) -> int:
-    """Write a cell's length and bytes at `at`; returns the position after them."""
-    at = _write_varint(out, at, size)
+def _write_bytes(out: Bytes, at: int, data: Bytes, start: int, size: int) -> int:
+    """Write bytes at `at`; returns the position after them."""
     if size <= 0:
         return at
     # A loop from 0 over slices is what becomes vector instructions.
@@ -96,72 +95,58 @@ def _write_sized(out: Bytes, at: int, data: Bytes, start: int, size: int) -> int
 
 
 @compiled
-def _headers_bytes(records: Records, row: int) -> int:
-    """How many bytes a record's headers take, their number included."""
-    if len(records.header_ends) == 0:
-        return 1
-    names = records.header_names
-    values = records.header_values
-    first, stop = int(records.header_ends[row]), int(records.header_ends[row + 1])
-    size = _varint_bytes(stop - first)
-    for header in range(first, stop):
-        size += _sized_bytes(_size(names.ends, names.valid, header))
-        size += _sized_bytes(_size(values.ends, values.valid, header))
-    return size
+def write_blocks(header_ends: Ints, names: Cells, values: Cells, out: Bytes, ends: Ints) -> None:
+    """Write lists of headers as records hold them: their number, and the length and bytes of each name and value.
 
-
-@compiled
-def _write_headers(records: Records, row: int, out: Bytes, at: int) -> int:
-    """Write a record's headers and their number at `at`; returns the position after them."""
-    names = records.header_names
-    values = records.header_values
-    first, stop = int(records.header_ends[row]), int(records.header_ends[row + 1])
-    at = _write_varint(out, at, stop - first)
-    for header in range(first, stop):
-        size = _size(names.ends, names.valid, header)
-        at = _write_sized(out, at, names.data, int(names.ends[header]), size)
-        size = _size(values.ends, values.valid, header)
-        at = _write_sized(out, at, values.data, int(values.ends[header]), size)
-    return at
+    Args:
+        header_ends: list i has the headers `header_ends[i]:header_ends[i + 1]`.
+        out: has room for BLOCK_OVERHEAD a list, HEADER_OVERHEAD a header, and the bytes of all cells.
+        ends: filled with where each list ends in `out`, after a zero.
+    """
+    name_ends, name_data, name_valid = names.ends, names.data, names.valid
+    value_ends, value_data, value_valid = values.ends, values.data, values.valid
+    at = 0
+    ends[0] = 0
+    for found in range(len(header_ends) - 1):
+        first, stop = int(header_ends[found]), int(header_ends[found + 1])
+        at = _write_varint(out, at, stop - first)
+        for header in range(first, stop):
+            size = _size(name_ends, name_valid, header)
+            at = _write_varint(out, at, size)
+            at = _write_bytes(out, at, name_data, int(name_ends[header]), size)
+            size = _size(value_ends, value_valid, header)
+            at = _write_varint(out, at, size)
+            at = _write_bytes(out, at, value_data, int(value_ends[header]), size)
+        ends[found + 1] = at
 
 
 @compiled
 def write(records: Records, out: Bytes, at: int) -> int:
     """Write all rows to `out` from `at` on; returns the position after the last.
 
-    `out` has room for RECORD_OVERHEAD a row, HEADER_OVERHEAD a header, and the bytes of all cells.
+    `out` has room for RECORD_OVERHEAD a row and the bytes of all cells and of each row's block.
     """
     times = records.times
     key_ends, key_data, key_valid = records.keys.ends, records.keys.data, records.keys.valid
     value_ends, value_data, value_valid = records.values.ends, records.values.data, records.values.valid
-    headers = len(records.header_ends) > 0
+    block_ends, block_data, block_of = records.blocks.ends, records.blocks.data, records.block_of
     for row in range(len(times)):
         delta = int(times[row] - times[0])
         key = _size(key_ends, key_valid, row)
         value = _size(value_ends, value_valid, row)
-        body = 1 + _varint_bytes(delta) + _varint_bytes(row) + _sized_bytes(key) + _sized_bytes(value)
-        body += _headers_bytes(records, row) if headers else 1
+        start = int(block_ends[block_of[row]])
+        block = int(block_ends[block_of[row] + 1]) - start
+        body = 1 + _varint_bytes(delta) + _varint_bytes(row) + _sized_bytes(key) + _sized_bytes(value) + block
         at = _write_varint(out, at, body)
         out[at] = 0  # the attributes
         at = _write_varint(out, at + 1, delta)
         at = _write_varint(out, at, row)
-        at = _write_sized(out, at, key_data, int(key_ends[row]), key)
-        at = _write_sized(out, at, value_data, int(value_ends[row]), value)
-        if headers:
-            at = _write_headers(records, row, out, at)
-        else:
-            out[at] = 0
-            at += 1
+        at = _write_varint(out, at, key)
+        at = _write_bytes(out, at, key_data, int(key_ends[row]), key)
+        at = _write_varint(out, at, value)
+        at = _write_bytes(out, at, value_data, int(value_ends[row]), value)
+        at = _write_bytes(out, at, block_data, start, block)
     return at
-
-
-@compiled
-def _body_bytes(records: Records, row: int, first: int) -> int:
-    """How many bytes a record takes after its length, in a batch that begins with row `first`."""
-    size = 1 + _varint_bytes(int(records.times[row] - records.times[first])) + _varint_bytes(row - first)
-    size += _sized_bytes(_size(records.keys.ends, records.keys.valid, row))
-    size += _sized_bytes(_size(records.values.ends, records.values.valid, row))
-    return size + _headers_bytes(records, row)
 
 
 @compiled
@@ -175,21 +160,27 @@ def split(records: Records, header_bytes: int, max_bytes: int, max_rows: int, st
     Returns:
         How many batches there are, the first row that fits into none or -1, and the size of a batch of that row.
     """
+    times = records.times
+    key_ends, key_valid = records.keys.ends, records.keys.valid
+    value_ends, value_valid = records.values.ends, records.values.valid
+    block_ends, block_of = records.blocks.ends, records.block_of
     found = 0
     first = 0
     size = header_bytes
-    for row in range(len(records.times)):
-        body = _body_bytes(records, row, first)
+    for row in range(len(times)):
+        fixed = 1 + _sized_bytes(_size(key_ends, key_valid, row)) + _sized_bytes(_size(value_ends, value_valid, row))
+        fixed += int(block_ends[block_of[row] + 1]) - int(block_ends[block_of[row]])
+        body = fixed + _varint_bytes(int(times[row] - times[first])) + _varint_bytes(row - first)
         size += _varint_bytes(body) + body
         if row > first and (size > max_bytes or row - first >= max_rows):
             stops[found] = row
             found += 1
             first = row
-            body = _body_bytes(records, row, first)
+            body = fixed + _varint_bytes(0) + _varint_bytes(0)
             size = header_bytes + _varint_bytes(body) + body
         if size > max_bytes:
             return found, row, size
-    if len(records.times) > 0:
-        stops[found] = len(records.times)
+    if len(times) > 0:
+        stops[found] = len(times)
         found += 1
     return found, -1, 0

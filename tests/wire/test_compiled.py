@@ -56,16 +56,22 @@ def test_each_kernel_is_compiled_for_one_kind_of_arrays_only() -> None:
             columns = decode(answer, topic="t", partition=0, start=1).columns
             list(decode_parts(answer, topic="t", partition=0, start=0, part_bytes=70))
     copied = pa.ipc.open_stream(pa.BufferReader(_stream(columns))).read_all()
-    for table in (columns, columns.slice(1), copied, pa.table({"value": ["x", None]})):
+    shared = columns.drop_columns("headers").append_column("headers", _dictionary(columns.column("headers")))
+    for table in (columns, columns.slice(1), copied, pa.table({"value": ["x", None]}), shared, shared.slice(1)):
         encode(table)
         split_rows(table, max_bytes=1000, max_rows=10)
     for kernel in (
         header_kernels.walk,
         *(getattr(record_kernels, name) for name in ("parse", "copy_binaries", "copy_headers")),
         encode_kernels.write,
+        encode_kernels.write_blocks,
         encode_kernels.split,
     ):
         assert len(kernel.signatures) == 1, kernel.signatures
+
+
+def _dictionary(lists: pa.Array) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(pa.array(range(len(lists)), pa.int32()), lists)
 
 
 def _stream(columns: pa.RecordBatch) -> bytes:

@@ -159,6 +159,33 @@ def test_a_header_without_a_name_is_refused_by_row() -> None:
         encode(pa.table({"value": ["x", "y"], "headers": headers}))
 
 
+def test_headers_that_rows_share_are_written_for_each() -> None:
+    lists = [
+        [],
+        [{"key": b"a", "value": b"1"}, {"key": b"a", "value": None}],
+        [{"key": b"", "value": b"x" * 200}],
+        None,
+    ]
+    kinds = pa.array(lists, SCHEMA.field("headers").type)
+    index = [1, 0, 2, 1, 3, 1]
+    plain = pa.table({"value": list("abcdef"), "headers": kinds.take(pa.array(index))})
+    shared = pa.DictionaryArray.from_arrays(pa.array(index, pa.int8()), kinds)
+    assert encode(plain.set_column(1, "headers", shared)) == encode(plain)
+    assert encode(plain.set_column(1, "headers", shared).slice(2, 3)) == encode(plain.slice(2, 3))
+    parts = pa.chunked_array([shared.slice(0, 2), shared.slice(2)])
+    assert encode(plain.set_column(1, "headers", parts)) == encode(plain)
+    absent = pa.DictionaryArray.from_arrays(pa.array([1, None, 2, 1, None, 1], pa.int32()), kinds)
+    assert encode(plain.set_column(1, "headers", absent)) == encode(plain)
+    cuts = split_rows(plain, max_bytes=300, max_rows=4)
+    assert split_rows(plain.set_column(1, "headers", shared), max_bytes=300, max_rows=4) == cuts
+    nameless = pa.DictionaryArray.from_arrays(
+        pa.array([1, 1, 0], pa.int32()),
+        pa.array([[{"key": None, "value": b"2"}], []], SCHEMA.field("headers").type),
+    )
+    with pytest.raises(WireError, match="row 2: a header without a name"):
+        encode(pa.table({"value": ["x", "y", "z"], "headers": nameless}))
+
+
 def test_the_time_that_means_no_time_is_refused_by_row() -> None:
     times = pa.array([None, 5, -1], pa.timestamp("ms", tz="UTC"))
     with pytest.raises(WireError, match="row 2: the last millisecond of 1969"):

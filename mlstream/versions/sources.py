@@ -20,6 +20,7 @@ from pathlib import Path
 import mlstream
 from mlstream.errors import VersionLoadError
 from mlstream.versions.digests import digest_value
+from mlstream.versions.names import check_name
 from mlstream.versions.reference import CodeReference
 
 _INSTALLED = ("site-packages", "dist-packages")
@@ -119,8 +120,16 @@ def find_sources(
         worktree: the project in the working tree, when `root` is a revision of it.
 
     Raises:
-        VersionLoadError: the module is not there, or one of the files is not Python.
+        VersionLoadError: the module is not there, one of the files is not Python, or the module has no such name.
     """
+    sources = _sources(reference, root=root, where=where, site=site, worktree=worktree)
+    file = sources.modules[sources.module]
+    others = [other for other in sources.modules.values() if other != file]
+    check_name(file, reference.name, others, shown=sources.project.relative(file), where=where)
+    return sources
+
+
+def _sources(reference: CodeReference, *, root: Path, where: str, site: Path | None, worktree: Path | None) -> Sources:
     project = find_project(root, beside=reference.file, worktree=worktree)
     installed = sys.path if site is None else [str(site)]
     walk = _Walk(project, where, installed)

@@ -150,6 +150,10 @@ def test_a_version_is_found_by_its_name_when_one_experiment_has_it(bare_cli: Cli
     assert several.exit_code == 2
     assert "2 experiments have a version 'v1': configs/other.yaml, configs/shop.yaml" in several.stderr
     assert bare_cli("version", "show", "v1", "--config", "configs/other.yaml", "--json").json["experiment"] == "other"
+    write_config(project, {"typo": {"model": "shop/models.py:Liner"}}, name="typo")
+    typo = bare_cli("version", "show", "typo")
+    assert (typo.exit_code, typo.stdout) == (1, "")
+    assert typo.stderr == ("error: versions.typo.model: shop/models.py has no 'Liner'\n  fix: did you mean 'Linear'?\n")
     near = bare_cli("version", "show", "bosting")
     assert near.exit_code == 1
     assert "did you mean 'boosting'?" in near.stderr

@@ -126,3 +126,11 @@ def test_code_that_reads_no_file_or_several_cannot_be_trained(shop: Shop) -> Non
     version = {"model": "shop/models.py:Linear", "train": "shop/training.py:table"}
     with pytest.raises(UsageError, match=r"versions\.v1\.train: which file does it make\? .* names 0; name one file"):
         train(shop.config({"v1": version}), snapshot=shop.snapshot, home=shop.home)
+
+
+def test_a_function_that_is_not_there_is_named_before_anything_starts(shop: Shop) -> None:
+    version = {"model": "models/fitted.skops", "train": "shop/training.py:bosting"}
+    with pytest.raises(
+        VersionLoadError, match=r"^versions\.v1\.train: shop/training\.py has no 'bosting'; did you mean"
+    ):
+        train(shop.config({"v1": version}), snapshot=shop.snapshot, home=shop.home)

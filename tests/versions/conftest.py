@@ -67,7 +67,7 @@ number = 7
         "    return importlib.import_module('shop.' + 'hidden').M()\n",
         "shop/hidden.py": "class M:\n    def predict(self, frame):\n        return frame['x']\n",
         "shop/wrong.py": "def make(:\n",
-        "shop/lost.py": "import nowhere\n",
+        "shop/lost.py": "import nowhere\n\nmake = nowhere.make\n",
         "shop/raises.py": "import shop.features\n\nvalue = 1 / 0\n",
         "scripts/my-model.py": "from neighbour import M\n\ndef make():\n    return M()\n",
         "scripts/neighbour.py": "class M:\n    def predict(self, frame):\n        return frame['x']\n",

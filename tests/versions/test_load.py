@@ -114,8 +114,8 @@ def test_a_module_of_an_installed_package_is_digested_without_the_rest(experimen
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"model": "shop/model.py:mak"}, r"version v1: shop/model\.py has no 'mak'; did you mean 'make'\?"),
-        ({"model": "shop/rules.py:make"}, r"version v1: shop/rules\.py has no 'make'; it has: FACTOR"),
+        ({"model": "shop/model.py:mak"}, r"versions\.v1\.model: shop/model\.py has no 'mak'; did you mean 'make'\?"),
+        ({"model": "shop/rules.py:make"}, r"versions\.v1\.model: shop/rules\.py has no 'make'; it has: FACTOR"),
         ({"parameters": {"bi": 2}}, r"make\(by: .float. = 1\.0\) -> .Scale. cannot be called with the parameters bi: "
                                     r"got an unexpected keyword argument 'bi'; correct `parameters:`"),
         ({"model": "shop/model.py:number"}, r"number is a int, which cannot be called; name a function"),
@@ -123,7 +123,7 @@ def test_a_module_of_an_installed_package_is_digested_without_the_rest(experimen
         ({"model": "shop/model.py:broken"}, r"broken raised RuntimeError at shop/model\.py:\d+: no weights today$"),
         ({"model": "shop/lost.py:make"}, r"importing shop\.lost raised ModuleNotFoundError at shop/lost\.py:1: No "
                                          r"module named 'nowhere'; modules are looked for in /"),
-        ({"model": "shop/raises.py:make"}, r"importing shop\.raises raised ZeroDivisionError at shop/raises\.py:3: "),
+        ({"model": "shop/raises.py:value"}, r"importing shop\.raises raised ZeroDivisionError at shop/raises\.py:3: "),
     ],
 )  # fmt: skip
 def test_what_goes_wrong_names_the_line_and_the_fix(

@@ -165,7 +165,7 @@ def test_our_own_releases_do_not_count_for_a_version_with_an_environment(
 
 def test_code_is_the_projects_where_the_environment_has_no_package_of_that_name(root: Path) -> None:
     (root / "shop").mkdir()
-    (root / "shop" / "model.py").write_text("import numpy\n")
+    (root / "shop" / "model.py").write_text("import numpy\n\nmake = numpy.array\n")
     (root / "shop" / "numpy.py").write_text("")
     reference = CodeReference("shop.model", root / "shop" / "model.py", "make")
     assert set(find_sources(reference, root=root, where=WHERE).files) == {"shop/model.py"}

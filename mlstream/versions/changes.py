@@ -29,12 +29,14 @@ class CodeState:
         changed: the files that differ from the commit or are not in it, as paths in the project; none of a revision.
         diff_digest: of the difference: for each changed file its object id in the commit and the SHA-256 of what is
             loaded; None when nothing differs.
+        ignored: weights and data files that are not in the commit, and that git is told to ignore, likewise.
     """
 
     commit: str
     revision: str | None = None
     changed: tuple[str, ...] = ()
     diff_digest: str | None = None
+    ignored: tuple[str, ...] = ()
 
     def describe(self) -> dict[str, Any]:
         """What a run's record says of it: JSON values."""
@@ -43,6 +45,7 @@ class CodeState:
             "revision": self.revision,
             "changed": list(self.changed),
             "diff_digest": self.diff_digest,
+            "ignored": list(self.ignored),
         }
 
 
@@ -69,13 +72,15 @@ def state_of_tree(root: Path, code: Mapping[str, str], data: Mapping[str, str], 
     now = _as_objects(repository, paths, where)
     changed = {name: (before.get(name), digest) for name, digest in paths.items() if before.get(name) != now[name]}
     never = [name for name in changed if name not in before and name.removeprefix(repository.prefix) not in code]
-    for name in _ignored(repository, never, where):
+    ignored = _ignored(repository, never, where)
+    for name in ignored:
         del changed[name]
+    left_out = tuple(sorted(name.removeprefix(repository.prefix) for name in ignored))
     if not changed:
-        return CodeState(commit)
+        return CodeState(commit, ignored=left_out)
     diff = {name: {"commit": blob, "sha256": digest} for name, (blob, digest) in changed.items()}
     names = sorted(name.removeprefix(repository.prefix) for name in changed)
-    return CodeState(commit, None, tuple(names), digest_value(diff))
+    return CodeState(commit, None, tuple(names), digest_value(diff), left_out)
 
 
 def _in_commit(repository: Repository, commit: str, paths: Iterable[str], where: str) -> dict[str, str]:

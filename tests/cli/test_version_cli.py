@@ -113,7 +113,6 @@ def test_show_says_what_a_version_resolves_to_and_what_differs_from_the_commit(b
         project,
         {
             "now": {"model": "shop/models.py:Linear", "parameters": {"by": 2.0}, "features": ["x"], "memory": "1GB"},
-            "then": {"model": "shop/models.py:Linear", "git": first[:9], "files": ["pyproject.toml"]},
         },
         dirty="refuse",
     )
@@ -133,11 +132,35 @@ def test_show_says_what_a_version_resolves_to_and_what_differs_from_the_commit(b
     assert "features     x" in lines
     assert "limits       memory 1GB, 600 s a batch" in lines
 
+    # a file that git ignores is in no commit, and so not as committed
+    repo.write(".gitignore", "__pycache__/\n*.csv\n")
+    repo.write("table.csv", "1\n")
+    clean = repo.commit("all but what is ignored")
+    write_config(
+        project,
+        {"now": {"model": "shop/models.py:Linear"}, "with": {"model": "shop/models.py:Linear", "files": ["table.csv"]}},
+    )
+    assert f"commit       {clean}, as committed" in bare_cli("version", "show", "now").stdout.splitlines()
+    with_file = bare_cli("version", "show", "with").stdout
+    assert f"commit       {clean}, as committed but for:\n             table.csv, which git ignores\n" in with_file
+    assert narrow(with_file)
+    repo.write("shop/weights.py", "FACTOR = 0.25\n")
+    with_both = bare_cli("version", "show", "with").stdout
+    assert (
+        f"commit       {clean}, and these differ from it:\n             shop/weights.py\n"
+        "             table.csv, which git ignores\ndifference   "
+    ) in with_both
+
+
+def test_show_of_a_revision_names_its_commit(bare_cli: Cli, project: Path) -> None:
+    repo: Repo = new_repo(project)
+    first = repo.git("rev-parse", "HEAD")
+    write_config(project, {"then": {"model": "shop/models.py:Linear", "git": first[:9], "files": ["pyproject.toml"]}})
     then = bare_cli("version", "show", "then").stdout.splitlines()
     assert f"revision     {first[:9]}" in then
     assert f"commit       {first}" in then
     said = bare_cli("version", "show", "then", "--json").json
-    assert said["git"] == {"commit": first, "revision": first[:9], "changed": [], "diff_digest": None}
+    assert said["git"] == {"commit": first, "revision": first[:9], "changed": [], "diff_digest": None, "ignored": []}
     assert said["root"].startswith(str(project.parent / "cache"))
 
 

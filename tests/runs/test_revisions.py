@@ -39,8 +39,8 @@ def test_a_version_of_three_commits_runs_side_by_side(
     again = open_run(done.id, home=shop.home)
     head = repo.git("rev-parse", "HEAD")
     said = {name: outcome.described["git"] for name, outcome in again.versions.items()}
-    assert said["one"] == {"commit": first, "revision": "main~1", "changed": [], "diff_digest": None}
-    assert said["two"] == {"commit": head, "revision": "doubled", "changed": [], "diff_digest": None}
+    assert said["one"] == {"commit": first, "revision": "main~1", "changed": [], "diff_digest": None, "ignored": []}
+    assert said["two"] == {"commit": head, "revision": "doubled", "changed": [], "diff_digest": None, "ignored": []}
     assert (said["three"]["commit"], said["three"]["changed"]) == (head, ["shop/table.json"])
     assert len({outcome.digest for outcome in again.versions.values()}) == 3
 

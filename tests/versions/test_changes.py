@@ -57,6 +57,7 @@ def test_what_changed_is_recorded_with_a_digest_of_the_difference(experiment: Ex
         "revision": None,
         "changed": ["shop/rules.py"],
         "diff_digest": first.diff_digest,
+        "ignored": [],
     }
     repo.commit("the same, committed")
     assert state(experiment()).diff_digest is None
@@ -101,8 +102,10 @@ def test_code_that_was_never_committed_counts_and_data_that_git_ignores_does_not
     repo.write("made/table.csv", "1\n")
     repo.write("data/other.csv", "1\n")
     repo.write("shop/local.py", "class make:\n    def predict(self, frame):\n        return frame['x']\n")
-    assert state(refusing(experiment(files=["made/table.csv"]))).changed == ()
-    assert state(experiment(files=["made/table.csv", "data/other.csv"])).changed == ("data/other.csv",)
+    ignored = state(refusing(experiment(files=["made/table.csv"])))
+    assert (ignored.changed, ignored.diff_digest, ignored.ignored) == ((), None, ("made/table.csv",))
+    mixed = state(experiment(files=["made/table.csv", "data/other.csv"]))
+    assert (mixed.changed, mixed.ignored) == (("data/other.csv",), ("made/table.csv",))
     assert state(experiment(model="shop/local.py:make")).changed == ("shop/local.py",)
 
 

@@ -92,12 +92,13 @@ def _git(found: Version) -> Iterator[tuple[str, str]]:
     elif state.revision is not None:
         yield "revision", state.revision
         yield "commit", state.commit
-    elif state.diff_digest is None:
-        yield "commit", f"{state.commit}, as committed"
     else:
-        yield "commit", f"{state.commit}, and these differ from it:"
+        differ = "and these differ from it:" if state.changed else f"as committed{' but for:' if state.ignored else ''}"
+        yield "commit", f"{state.commit}, {differ}"
         yield from (("", name) for name in state.changed)
-        yield "difference", state.diff_digest
+        yield from (("", f"{name}, which git ignores") for name in state.ignored)
+        if state.diff_digest is not None:
+            yield "difference", state.diff_digest
 
 
 def _environment(found: Version) -> Iterator[tuple[str, str]]:

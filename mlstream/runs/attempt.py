@@ -19,6 +19,7 @@ from mlstream.naming import errors_topic, state_topic
 from mlstream.ranges import PartitionRange
 from mlstream.runs.combining import errors_of, figures_of, resumed_of, rows_of, together, with_figures
 from mlstream.runs.fleet import Ended, run_workers
+from mlstream.runs.logs import send_logs
 from mlstream.runs.machine import git_state, hardware, math_threads, threads_for
 from mlstream.runs.outcome import Input, VersionOutcome
 from mlstream.runs.outputs import drop_topics, freeze_output, make_topics
@@ -125,8 +126,9 @@ class Attempt:
             name: self._finish(found, ended[name]) if name in todo else found for name, found in record.versions.items()
         }
         timings = {"decode": decode_seconds, "score": scored - began, "freeze": time.monotonic() - scored}
-        # 7. write the record
-        record = replace(record, versions=outcomes, status=_status(outcomes), finished_at=_now(), timings=timings)
+        # 7. write the record, when its logs are where others find them
+        send_logs(self._home, [outcomes[name].log for name in todo])
+        record = replace(record, versions=outcomes, status=_status(outcomes), finished_at=utc_now(), timings=timings)
         write_record(self._home, record.to_dict())
         return record
 
@@ -161,7 +163,7 @@ class Attempt:
             snapshot_name=self._source.name,
             input=Input(stream.topic, self._plan.schema, self._plan.view_digest, ranges, self._rows),
             versions=versions,
-            started_at=_now(),
+            started_at=utc_now(),
             finished_at=None,
             timings={},
             settings={
@@ -314,5 +316,6 @@ def _status(outcomes: Mapping[str, VersionOutcome]) -> Status:
     return "complete" if all(complete) else "partial" if any(complete) else "failed"
 
 
-def _now() -> str:
+def utc_now() -> str:
+    """This moment as records have it: ISO 8601, UTC, milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

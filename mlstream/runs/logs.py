@@ -1,13 +1,20 @@
-"""What the processes of a run printed: the last lines, and new ones as they come. Starts and ends nothing."""
+"""What the processes of a run printed: the last lines, and new ones as they come. Starts and ends nothing.
+
+Where the home is at a URL, logs are sent there when a run ends, and fetched by who wants to read them.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
+from mlstream.errors import StoreError
+from mlstream.home import Home
 from mlstream.runs.record import log_path
 from mlstream.runs.run import Run
+from mlstream.snapshots.beside import fetch_file, send_file
 
 _BLOCK = 1 << 16
 _POLL_S = 0.2
@@ -21,6 +28,28 @@ def log_of(run: Run, version: str) -> Path:
     """
     outcome = run.outcome(version)
     return outcome.log if outcome.reused is None else log_path(run.home, outcome.reused, version)
+
+
+def bring_log(run: Run, version: str) -> Path:
+    """The log of a version, on this machine when there is any.
+
+    Raises:
+        UnknownVersion: the run has no such version.
+        StoreError: the home's store cannot be used.
+    """
+    path = log_of(run, version)
+    fetch_file(run.home, path)
+    return path
+
+
+def send_logs(home: Home, logs: Iterable[Path]) -> None:
+    """Send logs to a home's URL; nothing where it is a folder. A store that cannot be used gets none.
+
+    The record is what a run is about, and it is sent next: that says what is wrong with the store.
+    """
+    with suppress(StoreError):
+        for path in logs:
+            send_file(home, path)
 
 
 def last_lines(path: Path, count: int | None) -> list[str]:

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from mlstream.errors import RunError, UnknownRun
 from mlstream.home import Home
+from mlstream.snapshots.beside import remove_files
 from mlstream.snapshots.remote_home import refresh, remove, send
 from mlstream.versions.files import write_atomically
 
@@ -67,7 +68,7 @@ def read_record(home: Home, run_id: str) -> dict[str, Any]:
 
 
 def read_records(home: Home) -> list[dict[str, Any]]:
-    """All records, the newest first.
+    """All records, the newest first: that of the run that was asked for last.
 
     Raises:
         RunError: one is damaged.
@@ -75,7 +76,12 @@ def read_records(home: Home) -> list[dict[str, Any]]:
     refresh(home)
     paths = home.runs.glob("*.json") if home.runs.is_dir() else ()
     records = [read_record(home, path.stem) for path in paths if _ID.fullmatch(path.stem)]
-    return sorted(records, key=lambda record: (record["started_at"], record["id"]), reverse=True)
+    return sorted(records, key=lambda record: (_asked_at(record), record["id"]), reverse=True)
+
+
+def _asked_at(record: dict[str, Any]) -> str:
+    asked_at = record.get("asked_at")
+    return str(record["started_at"] if asked_at is None else asked_at)
 
 
 def remove_record(home: Home, run_id: str) -> None:
@@ -86,6 +92,7 @@ def remove_record(home: Home, run_id: str) -> None:
     """
     path = record_path(home, run_id)
     try:
+        remove_files(home, home.runs / run_id)
         shutil.rmtree(home.runs / run_id, ignore_errors=True)
         remove(home, path)
         path.unlink(missing_ok=True)

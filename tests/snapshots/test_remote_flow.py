@@ -32,6 +32,14 @@ pytestmark = pytest.mark.broker
 Cli = Callable[..., Called]
 
 
+PRINTS = """
+
+def prints(by):
+    print("a scale of", by)
+    return Linear(by)
+"""
+
+
 @pytest.fixture
 def on(cli: Cli, s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Cli]:
     """The command line on a machine of that name; every one has the home of the test's URL and a cache of its own."""
@@ -77,7 +85,7 @@ def test_what_is_frozen_on_one_machine_is_read_on_another_and_built_on_there(
 
 
 def test_runs_and_comparisons_are_the_store_s(
-    on: Callable[[str], Cli], broker: Connection, topic: str, tmp_path: Path
+    on: Callable[[str], Cli], broker: Connection, topic: str, s3: str, tmp_path: Path
 ) -> None:
     from mlstream import publish
 
@@ -85,10 +93,12 @@ def test_runs_and_comparisons_are_the_store_s(
     home = find_home()
     shop = Shop(write_project(tmp_path / "project"), home, broker, topic)
     shop.config(
-        {"v1": {"model": "shop/models.py:Linear"}, "v2": {"model": "shop/models.py:Linear", "parameters": {"by": 2.0}}},
+        {"v1": {"model": "shop/models.py:Linear"}, "v2": {"model": "shop/models.py:prints", "parameters": {"by": 2.0}}},
         task="regression",
         labels={"value": "x"},
     )
+    with (shop.root / "shop" / "models.py").open("a") as file:
+        file.write(PRINTS)
     config = shop.root / "configs" / "shop.yaml"
     done(on("a")("snapshot", "create", shop.snapshot, "--topic", topic))
     run = done(on("a")("run", config, "--snapshot", shop.snapshot, "--json"))
@@ -96,12 +106,31 @@ def test_runs_and_comparisons_are_the_store_s(
     shown = done(on("b")("run", "show", run["id"][:12], "--json"))
     assert shown["id"] == run["id"]
     assert open_run(run["id"]).predictions("v2").collect().height == ROWS
+    # what the versions printed is read there, too, once it has ended
+    printed = on("a")("run", "logs", run["id"][:12])
+    assert "a scale of 2.0" in printed.stdout
+    assert on("b")("run", "logs", run["id"][:12]).stdout == printed.stdout
+    assert find_home().path != home.path
     compared = done(on("b")("compare", run["id"][:12], "--no-track", "--json"))
     assert list((find_home().comparisons).glob("*.json"))
     again = on("c")("run", config, "--snapshot", shop.snapshot, "--json")
     assert "the same run was computed before" in again.stderr
     records = [path.name for path in find_home().comparisons.glob("*.json")]
     assert records == [f"{compared['id']}.json"]
+
+    # where there is no log, that is said; and a run goes with its logs
+    log = f"runs/{run['id']}/v2.log"
+    assert log in {found.path for found in open_remote(s3).list("runs")}
+    open_remote(s3).delete(log)
+    gone = on("c")("run", "logs", run["id"][:12], "v2")
+    assert (gone.exit_code, gone.stdout, gone.stderr) == (0, "", f"v2: {s3} has no log of it\n")
+    record = json.loads(open_remote(s3).read(f"runs/{run['id']}.json", most_bytes=1 << 20))
+    going_on = json.dumps({**record, "status": "incomplete"}).encode()
+    open_remote(s3).put(f"runs/{run['id']}.json", going_on)
+    early = on("c")("run", "logs", run["id"][:12], "v2")
+    assert early.stderr == f"v2: {s3} has no log of it yet: logs are sent there when a run ends\n"
+    done(on("b")("run", "rm", run["id"][:12], "--force", "--json"))
+    assert open_remote(s3).list(f"runs/{run['id']}") == []
 
 
 DOOMED = """

@@ -10,6 +10,7 @@ import pytest
 
 from mlstream.errors import IntegrityError, NameTaken, StoreError, UsageError
 from mlstream.home import Home, find_home
+from mlstream.snapshots import beside
 from mlstream.snapshots.names import remove, tag
 from mlstream.snapshots.protection import keep, kept_until
 from mlstream.snapshots.pull import pull
@@ -181,6 +182,24 @@ def test_a_record_that_could_not_be_sent_is_sent_later(machine: Machine, monkeyp
     Mirror(there).refresh()
     assert "incomplete" not in (there.runs / record.name).read_text()
     assert record.read_text() == (there.runs / record.name).read_text()
+
+
+def test_of_a_long_log_the_end_is_sent_and_says_so(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beside, "MOST_BYTES", 10)
+    a, b = machine("a"), machine("b")
+    theirs = b.runs / "r" / "v1.log"
+    for text in ("0123456789", "one\ntwo\nthree\n"):
+        ours = a.runs / "r" / "v1.log"
+        ours.parent.mkdir(parents=True, exist_ok=True)
+        ours.write_text(text)
+        beside.send_file(a, ours)
+        assert beside.fetch_file(b, theirs)
+        cut = "" if len(text) == 10 else "mlstream: 4 bytes before this were not sent\n"
+        assert theirs.read_text() == cut + text[-10:]
+        assert [file.name for file in theirs.parent.iterdir()] == ["v1.log"]
+        theirs.unlink()
+    beside.remove_files(b, theirs.parent)
+    assert not beside.fetch_file(b, theirs)
 
 
 # What is no home

@@ -29,18 +29,18 @@ def logs(session: Session, run_id: str, version: str | None, count: int | None, 
     """Print what the versions of RUN printed, or only VERSION.
 
     That is standard output and error of the model, the traceback of what it raised, and in lines that begin with
-    `mlstream:` what was noted about its process.
+    `mlstream:` what was noted about its process. Where the home is at a URL, logs are sent there when a run ends.
     """
     from mlstream.errors import UsageError
-    from mlstream.runs.logs import last_lines, log_of, size_of
+    from mlstream.runs.logs import bring_log, last_lines, size_of
     from mlstream.runs.run import open_run
 
     found = open_run(run_id, home=session.at)
     wanted = list(found.versions) if version is None else [version]
-    files = {name: log_of(found, name) for name in wanted}
+    if as_json and follow:
+        raise UsageError("--json prints one object, and --follow has no end", hint="leave one of them out")
+    files = {name: bring_log(found, name) for name in wanted}
     if as_json:
-        if follow:
-            raise UsageError("--json prints one object, and --follow has no end", hint="leave one of them out")
         lines = {name: {"path": str(path), "lines": last_lines(path, count)} for name, path in files.items()}
         session.emit_json({"run_id": found.id, "logs": lines})
         return
@@ -48,9 +48,17 @@ def logs(session: Session, run_id: str, version: str | None, count: int | None, 
     for name, path in files.items():
         _print(name, last_lines(path, count), titled=len(files) > 1)
         if not follow and not path.exists():
-            session.say(f"{name}: there is no log {path}; logs stay on the machine that made them")
+            session.say(f"{name}: {_why_none(found, path)}")
     if follow:
         _follow(files, starts, _end_of(found))
+
+
+def _why_none(run: Run, path: Path) -> str:
+    if run.home.url is None:
+        return f"there is no log {path}"
+    if run.status == "incomplete":
+        return f"{run.home.url} has no log of it yet: logs are sent there when a run ends"
+    return f"{run.home.url} has no log of it"
 
 
 def _print(name: str, lines: Sequence[str], *, titled: bool) -> None:

@@ -22,6 +22,8 @@ _NAME = 11  # columns of the names of facts
 _GAP = "  "
 _PLOT_WIDTHS = (7, 25)  # the least and the most; odd, with zero in the middle
 _WIDE = 100  # columns from which there is room for p-values
+_MARGIN_SIGN = "┊"
+_UNBROKEN = "\N{NO-BREAK SPACE}"  # where no line ends; printed as a space
 
 
 def screen(found: Comparison, *, width: int, gates: Sequence[GateResult] = ()) -> Iterator[Text]:
@@ -31,14 +33,17 @@ def screen(found: Comparison, *, width: int, gates: Sequence[GateResult] = ()) -
     yield Text()
     for name, text, style in _facts(found):
         yield from _fact(name, text, style, width)
-    if found.metrics:
+    table = list(_table(found, width)) if found.metrics else []
+    if table:
         yield Text()
-        yield from _table(found, width)
+        yield from table
     if gates:
         yield Text()
-        for gate in gates:
-            yield from _gate(gate, width)
+        for number, gate in enumerate(gates):
+            yield from _gate("" if number else "gates", gate, width)
     notes = list(_notes(found))
+    if any(_MARGIN_SIGN in line.plain for line in table):
+        notes.append(f"{_MARGIN_SIGN} marks the margin: the difference that would not matter")
     if notes:
         yield Text()
         for note in notes:
@@ -64,6 +69,9 @@ def _headline(found: Comparison, width: int) -> Iterator[Text]:
         balance = _balance(found, version)
         style = "bold green" if balance > 0 else "bold red" if balance < 0 else "bold"
         yield from _wrapped(sentences[version], style, width)
+    choice = wording.choice(found)
+    if choice is not None:
+        yield from _wrapped(f"({choice})", "dim", width)
     if not challengers:
         yield from _wrapped(f"{found.baseline} alone: there is nothing to compare it with", "bold", width)
     if found.blocks is not None:
@@ -200,10 +208,12 @@ def _row(found: Comparison, result: MetricResult) -> _Row:
     )
 
 
-def _gate(gate: GateResult, width: int) -> Iterator[Text]:
-    colour = {"passed": "green", "failed": "bold red", "inconclusive": "yellow"}[gate.status]
-    told = f"{GATE_SIGNS[gate.status]} {gate.status}: {gate.version}: {gate.gate}: {gate.found}"
-    return _wrapped(told, colour, width, hanging=2)
+def _gate(name: str, gate: GateResult, width: int) -> Iterator[Text]:
+    """The limit, and below it what was found."""
+    colour = {"passed": "green", "failed": "bold red", "inconclusive": "yellow", "skipped": "dim"}[gate.status]
+    told = f"{GATE_SIGNS[gate.status]} {gate.status}  "
+    yield from _fact(name, f"{told}{gate.version}: {gate.gate}", colour, width, hanging=len(told))
+    yield from _fact("", f"{' ' * len(told)}{gate.found}", "dim", width, hanging=len(told))
 
 
 def _scale(deltas: Sequence[DeltaResult | None]) -> float:
@@ -224,11 +234,14 @@ def _plot(delta: DeltaResult, scale: float, size: int) -> str:
         return middle + round(max(-1.0, min(1.0, value / scale)) * middle)
 
     if delta.margin is not None and 0 < delta.margin <= scale and at(delta.margin) != middle:
-        cells[at(-delta.margin)] = cells[at(delta.margin)] = "┊"
+        cells[at(-delta.margin)] = cells[at(delta.margin)] = _MARGIN_SIGN
     if delta.interval is not None and delta.delta is not None:
-        for place in range(at(delta.interval.low), at(delta.interval.high) + 1):
+        # An interval that leaves zero out is drawn beside it, however close it comes.
+        least = middle + 1 if delta.interval.low > 0 else 0
+        most = middle - 1 if delta.interval.high < 0 else size - 1
+        for place in range(max(at(delta.interval.low), least), min(at(delta.interval.high), most) + 1):
             cells[place] = "┿" if place == middle else "━"
-        cells[at(delta.delta)] = "●"
+        cells[min(max(at(delta.delta), least), most)] = "●"
     return "".join(cells)
 
 
@@ -247,14 +260,13 @@ def _notes(found: Comparison) -> Iterator[str]:
             yield f"{wording.metric_name(result.metric)} of {result.version} is undefined: {result.undefined}"
     independent = [delta for delta in found.deltas if delta.independent_p is not None]
     if independent:
-        p_values = ", ".join(f"{delta.version} {_p(delta.independent_p or 0.0)}" for delta in independent)
+        p_values = ", ".join(f"{delta.version}{_UNBROKEN}{_p(delta.independent_p or 0.0)}" for delta in independent)
         yield f"McNemar's test on accuracy, if records were independent: {p_values}"
-    if any(delta.margin for delta in found.deltas):
-        yield "┊ marks the margin: the difference that would not matter"
 
 
 def _p(value: float) -> str:
-    return "p < 0.0001" if value < 0.0001 else f"p = {value:.4f}"
+    told = "p < 0.0001" if value < 0.0001 else f"p = {value:.4f}"
+    return told.replace(" ", _UNBROKEN)
 
 
 def _confidence(found: Comparison) -> str:
@@ -269,8 +281,8 @@ def _cut(text: str, size: int) -> str:
     return text if len(text) <= size else f"{text[: size - 1]}…"
 
 
-def _fact(name: str, text: str, style: str, width: int) -> Iterator[Text]:
-    for number, part in enumerate(textwrap.wrap(text, width - _MARGIN - _NAME)):
+def _fact(name: str, text: str, style: str, width: int, *, hanging: int = 0) -> Iterator[Text]:
+    for number, part in enumerate(textwrap.wrap(text, width - _MARGIN - _NAME, subsequent_indent=" " * hanging)):
         head = name if number == 0 else ""
         yield Text.assemble(" " * _MARGIN, (head.ljust(_NAME), "dim"), (part, style))
 
@@ -278,4 +290,4 @@ def _fact(name: str, text: str, style: str, width: int) -> Iterator[Text]:
 def _wrapped(text: str, style: str, width: int, *, hanging: int = 0) -> Iterator[Text]:
     indent = " " * _MARGIN
     for part in textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent + " " * hanging):
-        yield Text(part, style=style)
+        yield Text(part.replace(_UNBROKEN, " "), style=style)

@@ -89,11 +89,12 @@ def search_sentence(comparison: Comparison) -> str:
     search = comparison.slice_search
     if search is None:
         return ""
-    found = "none is" if search.found == 0 else "1 is" if search.found == 1 else f"{search.found:,} are"
+    found = "none stands" if search.found == 0 else "1 stands" if search.found == 1 else f"{search.found:,} stand"
     return (
         f"Looked through {search.tested:,} slices of {wording.listed(search.columns)} with at least "
-        f"{search.least_records:,} records: {found} worse in {wording.metric_name(search.metric)} than the baseline, "
-        f"of which {wording.percent(search.rate)} at most are expected to be chance."
+        f"{search.least_records:,} records: {found} out as worse in {wording.metric_name(search.metric)} than the "
+        f"baseline, of which {wording.percent(search.rate)} at most are expected to be chance. Verdicts are by the "
+        "intervals, which are wider here."
     )
 
 

@@ -23,6 +23,7 @@ METRIC_NAMES = {
 VERDICTS: tuple[Verdict, ...] = ("better", "worse", "equivalent", "inconclusive")
 SIGNS: dict[Verdict, str] = {"better": "▲", "worse": "▼", "equivalent": "≈", "inconclusive": "?"}
 MINUS = "\N{MINUS SIGN}"
+_NOTHING = 1e-12
 
 
 def title(comparison: Comparison) -> str:
@@ -43,10 +44,22 @@ def direction(higher_is_better: bool) -> str:
 
 
 def number(value: float) -> str:
-    """Four decimals below 10, two below 1,000, whole numbers with separators above."""
+    """Four decimals below 10, two below 1,000, whole numbers with separators above.
+
+    What four decimals would make zero of has two digits of its own; what is very small or very large, a power of ten:
+    `1.2e−7`. What is less than the rounding of sums is zero.
+    """
     size = abs(value)
-    text = f"{size:.4f}" if size < 10 else f"{size:.2f}" if size < 1000 else f"{size:,.0f}"
-    return f"{MINUS}{text}" if value < 0 and float(text.replace(",", "")) != 0 else text
+    if size < _NOTHING:
+        return "0.0000"
+    if size < 1e-5 or size >= 1e15:
+        mantissa, _, power = f"{size:.1e}".partition("e")
+        text = f"{mantissa}e{int(power)}".replace("-", MINUS)
+    elif size < 1e-4:
+        text = f"{size:.{1 - math.floor(math.log10(size))}f}"
+    else:
+        text = f"{size:.4f}" if size < 10 else f"{size:.2f}" if size < 1000 else f"{size:,.0f}"
+    return f"{MINUS}{text}" if value < 0 else text
 
 
 def signed(value: float) -> str:
@@ -141,6 +154,20 @@ def best_first(comparison: Comparison) -> list[str]:
     challengers = [version for version in comparison.versions if version != comparison.baseline]
     pairs = zip(challengers, headline(comparison), strict=True)
     return [sentence for _, sentence in sorted(pairs, key=lambda pair: balance(pair[0]))]
+
+
+def choice(comparison: Comparison) -> str | None:
+    """How to tell apart the versions that did better than the baseline; None unless there are several."""
+    deltas = comparison.deltas
+    good = []
+    for version in comparison.versions:
+        counts = verdict_counts(delta for delta in deltas if delta.version == version)
+        if counts.get("better", 0) > counts.get("worse", 0):
+            good.append(version)
+    if len(good) < 2:
+        return None
+    between = "between" if len(good) == 2 else "among"
+    return f"{between} {listed(good)}: mlstream compare {comparison.run_id[:12]} --baseline {good[0]}"
 
 
 def _against(verdict: str, base: str) -> str:

@@ -132,13 +132,24 @@ def test_the_headline_counts_the_verdicts(verdicts: list[Verdict], sentence: str
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(0.5, "0.5000"), (-0.00004, "0.0000"), (-0.25, "−0.2500"), (12.345, "12.35"), (-1234567.0, "−1,234,567")],
+    [
+        (0.5, "0.5000"),
+        (-0.0013, "−0.0013"),
+        (0.00034, "0.0003"),
+        (-0.00004, "−0.000040"),
+        (0.0000012, "1.2e−6"),
+        (1e-16, "0.0000"),
+        (-0.25, "−0.2500"),
+        (12.345, "12.35"),
+        (-1234567.0, "−1,234,567"),
+        (-2.5e18, "−2.5e18"),
+    ],
 )
 def test_numbers_have_the_digits_that_matter(value: float, shown: str) -> None:
     assert wording.number(value) == shown
 
 
-@pytest.mark.parametrize(("value", "shown"), [(0.5, "+0.5000"), (-0.5, "−0.5000"), (0.0, "0.0000"), (1e-9, "0.0000")])
+@pytest.mark.parametrize(("value", "shown"), [(0.5, "+0.5000"), (-0.5, "−0.5000"), (0.0, "0.0000"), (1e-9, "+1.0e−9")])
 def test_differences_have_their_sign(value: float, shown: str) -> None:
     assert wording.signed(value) == shown
 

@@ -24,6 +24,7 @@ from mlstream.reporting import wording
 
 _COLOURS = {"better": "green", "worse": "red", "equivalent": "cyan", "inconclusive": "yellow"}
 _MOST_SHOWN = 10
+_UNBROKEN = "\N{NO-BREAK SPACE}"  # where no line ends; printed as a space
 
 
 def slice_lines(found: Comparison, width: int) -> Iterator[Text]:
@@ -37,10 +38,13 @@ def slice_lines(found: Comparison, width: int) -> Iterator[Text]:
     if search is not None:
         yield from _head(f"the worst slices by {wording.metric_name(search.metric)}", width)
         yield from _slices(searched, width)
-        what = "none is worse" if search.found == 0 else f"{search.found} worse, {len(searched)} shown"
+        what = "none stands out as worse"
+        if search.found:
+            what = f"{search.found:,} stand{'s' if search.found == 1 else ''} out as worse, {len(searched)} shown"
         yield from _note(
-            f"{search.tested} slices × versions of {len(search.columns)} columns tested: {what}; at most "
-            f"{wording.percent(search.rate)} of them by chance (Benjamini & Yekutieli)",
+            f"{search.tested:,} slices × versions of {len(search.columns)} columns tested: {what}; at most "
+            f"{wording.percent(search.rate)} of what stands out is chance (Benjamini & Yekutieli). The verdict is by "
+            "the interval, which is wider, for a slice that was looked for",
             width,
         )
     if not named and search is None:
@@ -130,7 +134,7 @@ def _changes(items: Sequence[Change], width: int) -> Iterator[Text]:
     for item in items[: 2 * _MOST_SHOWN]:
         style = "" if item.answer != item.baseline_answer else "dim"
         cells = [_cut(text or "", 12) for text in (item.label, item.baseline_answer, item.answer)]
-        share = wording.percent(item.records / total)
+        share = f"{100 * item.records / total:.1f} %"  # one decimal each, so that they stand below each other
         yield _line(f"{cells[0]:<14}{cells[1]:<18}{cells[2]:<18}{item.records:>12,}  {share:>7}", width, style)
 
 
@@ -141,9 +145,9 @@ def _disagreement(item: Disagreement, width: int) -> Iterator[Text]:
     said += _said(item.baseline_prediction, item.baseline_score)
     yield _line(f"partition {item.partition} offset {item.offset}  {when}", width, "bold")
     yield _line(f"  {said}{label}", width)
-    columns = "  ".join(f"{name}={_text(value)}" for name, value in item.columns.items())
-    if columns:
-        yield _line(f"  {columns}", width, "dim")
+    columns = "  ".join(f"{name}={_text(value)}".replace(" ", _UNBROKEN) for name, value in item.columns.items())
+    for part in textwrap.wrap(columns, width - 4):
+        yield _line(f"  {part.replace(_UNBROKEN, ' ')}", width, "dim")
 
 
 def _said(prediction: object, score: float | None) -> str:

@@ -3,6 +3,8 @@
 A gate reads the bounds of an interval, never the figure alone: it passes when even the worse bound is inside the limit,
 and has failed when even the better one is outside. Between the two the data does not say. That is a failure too, for
 nothing was shown, unless the gate says `require: verdict`: then it is called inconclusive.
+
+A gate against another version than the comparison's baseline says nothing of this comparison, and is skipped.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ from mlstream.config.models import GateConfig
 from mlstream.errors import GateFailed, Inconclusive, MlstreamError, UsageError
 from mlstream.reporting import wording
 
-GateStatus = Literal["passed", "failed", "inconclusive"]
-GATE_SIGNS: dict[GateStatus, str] = {"passed": "✓", "failed": "✗", "inconclusive": "?"}
+GateStatus = Literal["passed", "failed", "inconclusive", "skipped"]
+GATE_SIGNS: dict[GateStatus, str] = {"passed": "✓", "failed": "✗", "inconclusive": "?", "skipped": "–"}
 _CONDITIONS = ("worse", "not-better", "inconclusive")
 
 
@@ -27,8 +29,8 @@ class GateResult:
     """What came of a gate for one version.
 
     Attributes:
-        gate: the limit in words: `Log loss no worse than v1 by more than 0.005`.
-        found: what the data says about it: `at most 0.0012 worse`.
+        gate: the limit in words: `Log loss at most 0.005 worse than v1`.
+        found: what the data says about it: `−0.0012 (−0.0031 to +0.0007)`.
     """
 
     version: str
@@ -46,7 +48,7 @@ def check_gates(comparison: Comparison, gates: Sequence[GateConfig]) -> tuple[Ga
     """Every gate for every version that it is about, in the order given.
 
     Raises:
-        UsageError: a gate is against another version than the comparison's baseline, or about one that is not in it.
+        UsageError: a gate is on a metric or a slice that was not compared.
     """
     return tuple(result for gate in gates for result in _check(comparison, gate))
 
@@ -95,25 +97,50 @@ def _lines(results: Sequence[GateResult]) -> str:
 
 
 def _check(comparison: Comparison, gate: GateConfig) -> Iterator[GateResult]:
-    if gate.against is not None and gate.against != comparison.baseline:
-        raise UsageError(
-            f"the gate on {gate.metric} is against {gate.against}, and this comparison against {comparison.baseline}",
-            hint=f"compare with --baseline {gate.against}",
-        )
-    challengers = [version for version in comparison.versions if version != comparison.baseline]
-    if gate.version is not None and gate.version not in comparison.versions:
-        raise UsageError(
-            f"the gate on {gate.metric} is about {gate.version}, which is not in this comparison",
-            hint=f"it holds {', '.join(comparison.versions)}",
-        )
+    base = comparison.baseline
+    where = "" if gate.slice is None else f" where {gate.slice}"
+    text = _limit_text(gate, base if gate.against is None else gate.against) + where
+    challengers = [version for version in comparison.versions if version != base]
     for version in challengers if gate.version is None else [gate.version]:
+        nothing = _nothing_to_judge(comparison, gate, version)
+        if nothing is not None:
+            yield GateResult(version, gate.metric, text, *nothing)
+            continue
         value, delta = _figures(comparison, version, gate.metric)
         if gate.slice is not None:
             value, delta = _figures_of_slice(comparison, value, gate.slice)
-        room = _room(gate, value, delta)
-        status, found = _judge(gate, room, delta)
-        where = "" if gate.slice is None else f" where {gate.slice}"
-        yield GateResult(version, gate.metric, f"{room.text}{where}", status, found)
+        yield GateResult(version, gate.metric, text, *_judge(gate, _room(gate, value, delta), delta))
+
+
+def _nothing_to_judge(comparison: Comparison, gate: GateConfig, version: str) -> tuple[GateStatus, str] | None:
+    """The status and why, where the comparison holds nothing that the gate could read; None where it does."""
+    if gate.against is not None and gate.against != comparison.baseline:
+        return "skipped", f"this comparison is against {comparison.baseline}"
+    if version not in comparison.versions:
+        return _undecided(gate), f"not shown: {version} is not in this comparison"
+    if not comparison.metrics:
+        return _undecided(gate), "not shown: without labels there are no metrics"
+    return None
+
+
+def _undecided(gate: GateConfig) -> GateStatus:
+    """What a gate is when the data does not say."""
+    return "inconclusive" if gate.require == "verdict" else "failed"
+
+
+def _limit_text(gate: GateConfig, base: str) -> str:
+    """The gate in words."""
+    name = wording.metric_name(gate.metric)
+    if gate.at_least is not None:
+        return f"{name} at least {_limit(gate.at_least)}"
+    if gate.at_most is not None:
+        return f"{name} at most {_limit(gate.at_most)}"
+    if gate.better_by is not None:
+        more = f" by {_limit(gate.better_by)} or more" if gate.better_by else ""
+        return f"{name} better than {base}{more}"
+    if gate.no_worse_than is not None:
+        return f"{name} at most {_limit(gate.no_worse_than)} worse than {base}"
+    return f"{name} has a verdict"
 
 
 def _figures_of_slice(comparison: Comparison, whole: MetricResult, condition: str) -> tuple[MetricResult, DeltaResult]:
@@ -152,7 +179,7 @@ def _figures(comparison: Comparison, version: str, metric: str) -> tuple[MetricR
         known = list(dict.fromkeys(found.metric for found in comparison.metrics))
         raise UsageError(
             f"{metric} of {version} was not computed",
-            hint=f"computed were {', '.join(known)}" if known else "without labels there are no metrics",
+            hint=f"computed were {', '.join(known)}",
         ) from exc
 
 
@@ -161,19 +188,16 @@ class _Room:
     """How far inside its limit a figure is, at the bounds of its interval: at 0 and more it is inside.
 
     Attributes:
-        text: the gate in words.
         low, high: the worse and the better bound; None when the data gives none.
         shown: the figure that was judged, with its interval; why there is none.
     """
 
-    text: str
     low: float | None
     high: float | None
     shown: str
 
 
 def _room(gate: GateConfig, value: MetricResult, delta: DeltaResult | None) -> _Room:
-    name = wording.metric_name(gate.metric)
     if gate.at_least is not None or gate.at_most is not None:
         low, high = (None, None) if value.interval is None else (value.interval.low, value.interval.high)
         shown = value.undefined if value.undefined is not None else "it has no interval"
@@ -181,21 +205,14 @@ def _room(gate: GateConfig, value: MetricResult, delta: DeltaResult | None) -> _
             bounds = f"{wording.number(value.interval.low)} to {wording.number(value.interval.high)}"
             shown = f"{wording.number(value.value)} ({bounds})"
         if gate.at_least is not None:
-            return _Room(
-                f"{name} at least {_limit(gate.at_least)}", _less(low, gate.at_least), _less(high, gate.at_least), shown
-            )
-        return _Room(
-            f"{name} at most {_limit(gate.at_most or 0.0)}", _less(gate.at_most, high), _less(gate.at_most, low), shown
-        )
-    base = "the baseline" if delta is None else delta.baseline
+            return _Room(_less(low, gate.at_least), _less(high, gate.at_least), shown)
+        return _Room(_less(gate.at_most, high), _less(gate.at_most, low), shown)
     low, high, shown = _gain(delta, higher_is_better=value.higher_is_better)
     if gate.better_by is not None:
-        more = f" by {_limit(gate.better_by)} or more" if gate.better_by else ""
-        return _Room(f"{name} better than {base}{more}", _less(low, gate.better_by), _less(high, gate.better_by), shown)
+        return _Room(_less(low, gate.better_by), _less(high, gate.better_by), shown)
     if gate.no_worse_than is not None:
-        text = f"{name} worse than {base} by {_limit(gate.no_worse_than)} at most"
-        return _Room(text, _less(low, -gate.no_worse_than), _less(high, -gate.no_worse_than), shown)
-    return _Room(f"{name} has a verdict", None, None, shown)
+        return _Room(_less(low, -gate.no_worse_than), _less(high, -gate.no_worse_than), shown)
+    return _Room(None, None, shown)
 
 
 def _gain(delta: DeltaResult | None, *, higher_is_better: bool) -> tuple[float | None, float | None, str]:
@@ -217,18 +234,17 @@ def _gain(delta: DeltaResult | None, *, higher_is_better: bool) -> tuple[float |
 
 
 def _judge(gate: GateConfig, room: _Room, delta: DeltaResult | None) -> tuple[GateStatus, str]:
-    nothing: GateStatus = "inconclusive" if gate.require == "verdict" else "failed"
     if gate.limit is None:
         decided = delta is not None and delta.verdict != "inconclusive"
         return ("passed", delta.verdict) if delta is not None and decided else ("inconclusive", room.shown)
     if room.low is None or room.high is None:
-        return nothing, f"not shown: {room.shown}"
+        return _undecided(gate), f"not shown: {room.shown}"
     strict = gate.better_by == 0.0  # better by nothing is not better
     if room.low > 0 or (room.low == 0 and not strict):
         return "passed", room.shown
     if room.high < 0 or (room.high == 0 and strict):
         return "failed", room.shown
-    return nothing, f"not shown: {room.shown}"
+    return _undecided(gate), f"not shown: {room.shown}"
 
 
 def _less(value: float | None, limit: float | None) -> float | None:

@@ -128,17 +128,32 @@ def test_a_gate_may_be_on_a_slice_that_the_experiment_named() -> None:
         check_gates(example_comparison(), [near])
 
 
-def test_a_gate_against_another_baseline_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"is against v2, and this comparison against v1; compare with --baseline v2"):
-        check_gates(example_comparison(), [GateConfig(metric="log_loss", against="v2", better_by=0)])
-    with pytest.raises(UsageError, match="about v9, which is not in this comparison"):
-        check_gates(example_comparison(), [GateConfig(metric="log_loss", version="v9", better_by=0)])
+def test_a_gate_against_another_baseline_is_skipped_and_says_so() -> None:
+    gate = GateConfig(metric="log_loss", against="v2", version="v3", no_worse_than=0.001)
+    (found,) = check_gates(example_comparison(), [gate])
+    assert (found.status, found.found) == ("skipped", "this comparison is against v1")
+    assert found.gate == "Log loss at most 0.001 worse than v2"
+    assert gate_error([found]) is None
+
+
+def test_a_gate_on_a_version_that_was_left_out_is_not_passed() -> None:
+    (found,) = check_gates(example_comparison(), [GateConfig(metric="log_loss", version="v9", better_by=0)])
+    assert (found.status, found.found) == ("failed", "not shown: v9 is not in this comparison")
 
 
 def test_gates_without_labels_say_that_there_are_no_metrics() -> None:
     bare = example_comparison(labels=None, metrics=(), deltas=())
-    with pytest.raises(UsageError, match="without labels there are no metrics"):
-        check_gates(bare, [GateConfig(metric="log_loss", better_by=0)])
+    gates = [GateConfig(metric="log_loss", better_by=0), GateConfig(metric="log_loss", require="verdict")]
+    found = check_gates(bare, gates)
+    assert [(it.version, it.status) for it in found] == [
+        ("v2", "failed"), ("v3", "failed"), ("v2", "inconclusive"), ("v3", "inconclusive"),
+    ]  # fmt: skip
+    assert {it.found for it in found} == {"not shown: without labels there are no metrics"}
+
+
+def test_a_gate_on_a_metric_that_was_not_computed_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"mae of v2 was not computed; computed were accuracy, "):
+        check_gates(example_comparison(), [GateConfig(metric="mae", better_by=0)])
 
 
 def test_a_failed_gate_ends_with_3_before_an_inconclusive_one_with_4() -> None:

@@ -40,7 +40,7 @@ def test_gates_stand_before_the_figures() -> None:
     comparison = example_comparison()
     gates = check_gates(comparison, [GateConfig(metric="average_precision", no_worse_than=0.005)])
     text = write_markdown(comparison, example_run(), gates=gates)
-    failed = "| ✗ **failed** | v2 | Average precision worse than v1 by 0.005 at most | not shown: −0.0081"
+    failed = "| ✗ **failed** | v2 | Average precision at most 0.005 worse than v1 | not shown: −0.0081"
     assert text.index(failed) < text.index("| Log loss ↓")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -14,6 +14,9 @@ from mlstream.comparison.sums import Floats, Integers
 from mlstream.config import ExperimentConfig
 from mlstream.config.models import Task
 from mlstream.errors import ComparisonError, LabelError
+
+if TYPE_CHECKING:
+    from mlstream.comparison.wholes import WholeFigure
 
 Class = str | int
 # Probabilities of several classes are sums of rounded numbers: float32 models are off by about 1e-6.
@@ -55,6 +58,7 @@ class Answer:
             None when the version gives no scores.
         classes: of the columns of `score`; empty unless multiclass.
         own: metric of the experiment's own → its value for each record, (n,).
+        whole: metric of the experiment's own that is a function of all records → this function.
         kept: what was computed of the answers once and is needed again; of no meaning to others.
     """
 
@@ -63,6 +67,7 @@ class Answer:
     score: Floats | None = None
     classes: tuple[Class, ...] = ()
     own: Mapping[str, Floats] = field(default_factory=dict)
+    whole: Mapping[str, WholeFigure] = field(default_factory=dict)
     kept: dict[str, tuple[Integers, Integers]] = field(default_factory=dict, repr=False, compare=False)
 
 

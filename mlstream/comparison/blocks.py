@@ -133,15 +133,11 @@ def optimal_length(series: Floats) -> float:
         A length in intervals, between 1 and min(3 * sqrt(n), n / 3).
     """
     n = series.size
-    centred = series - series.mean()
-    if n < 10 or not centred.any():
+    known = _correlogram(series)
+    if known is None:
         return 1.0
-    centred = centred / np.abs(centred).max()
-    run = max(5, math.ceil(math.sqrt(math.log10(n))))
-    last = min(math.ceil(math.sqrt(n)) + run, n - 1)
-    covariance = _autocovariance(centred, last)
-    significant = np.abs(covariance[1:]) >= 2 * math.sqrt(math.log10(n) / n) * covariance[0]
-    width = min(2 * max(_forgotten_after(significant, run), 1), last)
+    covariance, forgotten = known
+    width = min(2 * max(forgotten, 1), covariance.size - 1)
     lags = np.arange(1, width + 1)
     window = np.clip(2 * (1 - lags / width), 0.0, 1.0)
     variance = covariance[0] + 2 * np.sum(window * covariance[lags])
@@ -151,6 +147,24 @@ def optimal_length(series: Floats) -> float:
         # The window's estimate may be negative where the series alternates: nothing says that blocks must be long.
         return 1.0
     return float(min(max((slope**2 / variance**2 * n) ** (1 / 3), 1.0), longest))
+
+
+def forgets(series: Floats) -> bool:
+    """Whether no autocorrelation of the series is significant, by the same rule, at the first lags."""
+    known = _correlogram(series)
+    return known is None or known[1] == 0
+
+
+def _correlogram(series: Floats) -> tuple[Floats, int] | None:
+    """The autocovariances, and the lag after which they are insignificant; None when there is nothing to see."""
+    n = series.size
+    centred = series - series.mean()
+    if n < 10 or not centred.any():
+        return None
+    run = max(5, math.ceil(math.sqrt(math.log10(n))))
+    covariance = _autocovariance(centred / np.abs(centred).max(), min(math.ceil(math.sqrt(n)) + run, n - 1))
+    significant = np.abs(covariance[1:]) >= 2 * math.sqrt(math.log10(n) / n) * covariance[0]
+    return covariance, _forgotten_after(significant, run)
 
 
 def _forgotten_after(significant: np.typing.NDArray[np.bool_], run: int) -> int:

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from mlstream.comparison.answers import Answer, Class, Truth, agreement, check_answers, read_answers, read_truth
-from mlstream.comparison.blocks import MIN_BLOCKS
+from mlstream.comparison.blocks import MIN_BLOCKS, describe
 from mlstream.comparison.coverage import RECORD, SOURCE, Paired, pair
 from mlstream.comparison.disagreements import Answered
 from mlstream.comparison.explain import Labelled, compare_answers, explain_labelled
-from mlstream.comparison.figures import find_metric, measure, point
+from mlstream.comparison.figures import Blocked, find_metric, measure, point
 from mlstream.comparison.groups import find_groups, first_times
 from mlstream.comparison.labels import find_labels
 from mlstream.comparison.own_metrics import OwnFunction, describe_own, measure_own
@@ -168,10 +168,10 @@ def _with_metrics(
     if config.ranking is not None:
         truth = replace(truth, groups=find_groups(config.ranking, paired.records.filter(mask)))
         times_ms = first_times(truth, times_ms)
-    answers = _read(config, evidence, paired, labelled.values, mask, truth)
+    answers = _read(config, evidence, paired, labelled.values, mask, truth, times_ms)
     ordered = _ordered(answers, found)
     measured = measure(config, truth, ordered, times_ms)
-    told = Labelled(paired.records, labelled.chosen, truth, ordered, measured.grid, measured.block)
+    told = Labelled(paired.records, labelled.chosen, truth, ordered, measured.blocked, measured.whole_blocked)
     whole = replace(
         found,
         labels=replace(labelled.coverage, positives=_positives(truth)),
@@ -181,14 +181,20 @@ def _with_metrics(
         deltas=measured.deltas,
         series=measured.series,
         floor=_floor(config, evidence, paired, labelled.chosen, truth, ordered[0]),
-        settings=found.settings | {"score_grid": measured.score_grid},
+        settings=found.settings | {"score_grid": measured.score_grid} | _whole_blocks(config, measured.whole_blocked),
         **explain_labelled(config, told),
     )
     return whole, _spread(labelled.values, labelled.chosen)
 
 
 def _read(
-    config: ExperimentConfig, evidence: Evidence, paired: Paired, labels: pl.Series, mask: pl.Series, truth: Truth
+    config: ExperimentConfig,
+    evidence: Evidence,
+    paired: Paired,
+    labels: pl.Series,
+    mask: pl.Series,
+    truth: Truth,
+    times_ms: Integers,
 ) -> dict[str, Answer]:
     """The answers to the labelled records, with what metrics of the experiment's own make of them."""
     predictions = {name: frame.filter(mask) for name, frame in paired.predictions.items()}
@@ -196,8 +202,8 @@ def _read(
     if not config.custom_metrics:
         return answers
     said = check_answers(config, predictions, evidence.classes)
-    own = measure_own(config, evidence.functions, paired.records.filter(mask), labels, said)
-    return {name: replace(answer, own=own[name]) for name, answer in answers.items()}
+    own = measure_own(config, evidence.functions, paired.records.filter(mask), labels, said, times_ms)
+    return {name: replace(answer, own=own[name].values, whole=own[name].wholes) for name, answer in answers.items()}
 
 
 def _spread(labels: pl.Series, chosen: NDArray[np.bool_]) -> pl.Series:
@@ -225,8 +231,9 @@ def _floor(
     floor = evidence.floor
     if floor is None or floor.version != baseline.version:
         return floor
-    known = {name: point(find_metric(config, name), truth, baseline) for name in config.metric_names}
-    apart = {name: 0.0 for name, value in known.items() if value is not None and name not in config.custom_metrics}
+    named = [name for name in config.metric_names if name not in config.custom_metrics]
+    known = {name: point(find_metric(config, name), truth, baseline) for name in named}
+    apart = {name: 0.0 for name, value in known.items() if value is not None}
     for frame in evidence.repeats:
         identity = paired.records.select(RECORD)
         known_rows = frame.join(identity, left_on=SOURCE, right_on=RECORD, how="semi", maintain_order="left")
@@ -251,6 +258,13 @@ def _positives(truth: Truth) -> int | None:
 
 def _settings(config: ExperimentConfig, *, allow_missing: bool) -> dict[str, object]:
     return {
+def _whole_blocks(config: ExperimentConfig, blocked: Blocked | None) -> dict[str, object]:
+    """The setting that says which blocks functions of all records have; none where there are no such functions."""
+    if blocked is None:
+        return {}
+    return {"whole_blocks": asdict(describe(blocked[0], automatic=config.bootstrap.block == "auto"))}
+
+
         "confidence": config.bootstrap.confidence,
         "resamples": config.bootstrap.resamples,
         "seed": config.bootstrap.seed,

@@ -11,18 +11,18 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mlstream.comparison.answers import Answer, Truth
-from mlstream.comparison.blocks import Grid
 from mlstream.comparison.calibration import calibrate, draw_curves
 from mlstream.comparison.conditions import Conditions, cut_column, cut_columns, evaluate
 from mlstream.comparison.disagreements import Answered, cross_tables, find_disagreements
-from mlstream.comparison.figures import find_metric
+from mlstream.comparison.figures import Blocked, find_metric
 from mlstream.comparison.labels import value_expression
 from mlstream.comparison.metrics import Metric
 from mlstream.comparison.result import SliceResult
 from mlstream.comparison.shift import shift_scores
 from mlstream.comparison.slice_search import choose_loss, search_slices
 from mlstream.comparison.slices import Slice, measure_slices
-from mlstream.comparison.sums import Integers
+from mlstream.comparison.verdict import holm
+from mlstream.comparison.wholes import Whole
 from mlstream.config import ExperimentConfig
 from mlstream.errors import ComparisonError
 
@@ -40,15 +40,16 @@ class Labelled:
         chosen: (records,), those that are labelled.
         truth: the labels of the chosen ones.
         answers: of each version to the chosen ones, the baseline first.
-        grid, block: the blocks of the comparison, and which of them each record is in.
+        blocked: the blocks of the comparison, and which of them each record is in.
+        whole_blocked: those of figures that are a function of all records; None when there are none.
     """
 
     records: pl.DataFrame
     chosen: NDArray[np.bool_]
     truth: Truth
     answers: Sequence[Answer]
-    grid: Grid
-    block: Integers
+    blocked: Blocked
+    whole_blocked: Blocked | None = None
 
 
 def compare_answers(found: Answered, baseline: str) -> dict[str, Any]:
@@ -72,8 +73,25 @@ def explain_labelled(config: ExperimentConfig, found: Labelled) -> dict[str, Any
     if len(found.answers) < 2:
         return told
     metrics = [find_metric(config, name) for name in config.metric_names]
-    named = measure_slices(config, _named(config, found), metrics, *_of(found))
+    named = _measure_named(config, found, metrics)
     return told | {"slices": named} | _search(config, found, metrics, named)
+
+
+def _measure_named(config: ExperimentConfig, found: Labelled, metrics: Sequence[Metric]) -> tuple[SliceResult, ...]:
+    """Every metric on every named slice, in the blocks that it has over all records."""
+    sums = [metric for metric in metrics if not isinstance(metric, Whole)]
+    measured = measure_slices(config, _named(config, found), sums, *_of(found))
+    if found.whole_blocked is None:
+        return measured
+    wholes = [metric for metric in metrics if isinstance(metric, Whole)]
+    both = (
+        *measured,
+        *measure_slices(config, _named(config, found), wholes, found.truth, found.answers, found.whole_blocked),
+    )
+    place = {item.slice: at for at, item in reversed(list(enumerate(both)))}
+    by_slice = sorted(both, key=lambda item: place[item.slice])
+    adjusted = holm([item.p_value for item in by_slice])
+    return tuple(replace(item, p_adjusted=p) for item, p in zip(by_slice, adjusted, strict=True))
 
 
 def _named(config: ExperimentConfig, found: Labelled) -> Iterator[Slice]:
@@ -92,8 +110,8 @@ def _search(
     return {"slices": (*named, *searched), "slice_search": how} if how.tested else {}
 
 
-def _of(found: Labelled) -> tuple[Truth, Sequence[Answer], tuple[Grid, Integers]]:
-    return found.truth, found.answers, (found.grid, found.block)
+def _of(found: Labelled) -> tuple[Truth, Sequence[Answer], Blocked]:
+    return found.truth, found.answers, found.blocked
 
 
 def _cut(config: ExperimentConfig, found: Labelled) -> Iterator[Conditions]:

@@ -9,7 +9,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mlstream.comparison.answers import Answer, Truth
-from mlstream.comparison.blocks import MIN_BLOCKS, MIN_INTERVAL_BLOCKS, Grid, choose_factor, cut, cut_finely, describe
+from mlstream.comparison.blocks import (
+    MIN_BLOCKS,
+    MIN_INTERVAL_BLOCKS,
+    Grid,
+    choose_factor,
+    cut,
+    cut_finely,
+    describe,
+    forgets,
+)
 from mlstream.comparison.bootstrap import Estimate, Figure, Quantity, estimate, influence
 from mlstream.comparison.calibration import CalibrationError
 from mlstream.comparison.metrics import METRICS, CoverageGap, Metric, own_mean, pinball
@@ -19,11 +28,15 @@ from mlstream.comparison.result import Blocks, DeltaResult, Interval, MetricResu
 from mlstream.comparison.series import over_time
 from mlstream.comparison.sums import Floats, Integers
 from mlstream.comparison.verdict import Judgement, holm, judge, mcnemar
+from mlstream.comparison.wholes import Whole, group_factor
 from mlstream.config import ExperimentConfig
+from mlstream.errors import ComparisonError
 from mlstream.ranges import parse_duration_s
 
 # A version of which the figure is wanted, or a version and the one that it is less: keys of what is estimated.
 Pair = tuple[str, str | None]
+# Blocks of event time, and which of them each record (or each cell) is in.
+Blocked = tuple[Grid, Integers]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +47,8 @@ class Measured:
         metrics, deltas, blocks, value_blocks: as in the comparison.
         score_grid: how far the ranking metrics of the histograms are from the exact ones: metric → version →
             difference.
-        grid, block: the blocks of the deltas, and which of them each record is in, (n,).
+        blocked: the blocks of the deltas, and which of them each record is in, (n,).
+        whole_blocked: those of the deltas of functions of all records, which have fewer; None when there are none.
         series: the figures over event time.
     """
 
@@ -43,8 +57,8 @@ class Measured:
     blocks: Blocks | None
     value_blocks: Blocks
     score_grid: dict[str, dict[str, float]]
-    grid: Grid
-    block: Integers
+    blocked: Blocked
+    whole_blocked: Blocked | None
     series: tuple[Series, ...] = ()
 
 
@@ -116,20 +130,31 @@ def measure(config: ExperimentConfig, truth: Truth, answers: Sequence[Answer], t
     """
     automatic = config.bootstrap.block == "auto"
     grid, cell = cut_finely(times_ms) if automatic else cut(times_ms, _length_ms(config))
-    rows = [tally(find_metric(config, name), truth, answers, cell, len(grid)) for name in config.metric_names]
+    metrics = [find_metric(config, name) for name in config.metric_names]
+    rows = [tally(metric, truth, answers, cell, len(grid)) for metric in metrics if not isinstance(metric, Whole)]
+    wholes = [metric for metric in metrics if isinstance(metric, Whole)]
     versions = [answer.version for answer in answers]
 
     single: list[Pair] = [(name, None) for name in versions]
     paired: list[Pair] = [(name, versions[0]) for name in versions[1:]]
-    same = np.arange(len(grid))
-    value_grid, value_rows, _ = _block(rows, single, grid) if automatic else (grid, rows, same)
-    delta_grid, delta_rows, inside = _block(rows, paired, grid) if automatic else (grid, rows, same)
-    if value_grid.length_ms == delta_grid.length_ms:
-        found = estimate_rows(config, delta_rows, [*single, *paired], delta_grid)
-    else:
-        of_values = estimate_rows(config, value_rows, single, value_grid)
-        found = of_values | estimate_rows(config, delta_rows, paired, delta_grid)
+    values, deltas = (_fit(rows, pairs, grid, automatic=automatic) for pairs in (single, paired))
+    found = _estimate_both(config, values, deltas)
+    whole: _Fitted | None = None
+    if wholes:
+        # A block of these is one of the deltas', or several: the function is called once for each.
+        groups, group = grid.coarser(group_factor(grid, deltas.grid.length_ms // grid.length_ms))
+        asked_of = [tally(metric, truth, answers, group[cell], len(groups)) for metric in wholes]
+        alone, whole = (
+            _fit(asked_of, part.pairs, groups, automatic=automatic, least_ms=part.grid.length_ms).of_cells(group)
+            for part in (values, deltas)
+        )
+        found |= _estimate_both(config, alone, whole)
+        values, deltas = (values.joined(alone), deltas.joined(whole)) if rows else (alone, whole)
 
+    names = config.metric_names
+    value_rows, delta_rows = (
+        sorted(part.rows, key=lambda row: names.index(row.metric.name)) for part in (values, deltas)
+    )
     asked = [(row, pair, found.get((row.metric.name, pair))) for row in delta_rows for pair in paired]
     p_values = [
         None if known is None or row.too_few(pair) is not None else known.p_value() for row, pair, known in asked
@@ -145,12 +170,12 @@ def measure(config: ExperimentConfig, truth: Truth, answers: Sequence[Answer], t
             delta_result(config, row, pair, known, p, independent)
             for (row, pair, known), p in zip(asked, zip(p_values, holm(p_values), strict=True), strict=True)
         ),
-        describe(delta_grid, automatic=automatic) if paired else None,
-        describe(value_grid, automatic=automatic),
+        describe(deltas.grid, automatic=automatic) if paired else None,
+        describe(values.grid, automatic=automatic),
         {row.metric.name: _grid_error(row) for row in rows if row.metric.name in RANKING_METRICS and row.values},
-        delta_grid,
-        inside[cell],
-        over_time(value_rows, value_grid),
+        (deltas.grid, deltas.inside[cell]),
+        None if whole is None else (whole.grid, whole.inside[cell]),
+        over_time([row for row in value_rows if not isinstance(row.metric, Whole)], values.grid),
     )
 
 
@@ -158,7 +183,8 @@ def find_metric(config: ExperimentConfig, name: str) -> Metric:
     """The metric of that name, which the configuration has checked."""
     own = config.custom_metrics.get(name)
     if own is not None:
-        return own_mean(name, higher_is_better=own.better == "higher")
+        higher = own.better == "higher"
+        return Whole(name, higher) if own.of == "whole" else own_mean(name, higher_is_better=higher)
     if config.ranking is not None and (ranked := find_ranked(config.ranking, name)) is not None:
         return ranked
     if name in RANKING_METRICS:
@@ -191,19 +217,63 @@ def tally(metric: Metric, truth: Truth, answers: Sequence[Answer], block: Intege
         if reason is not None:
             undefined[answer.version] = reason
             continue
-        table = metric.tally(truth, answer, block, blocks)
-        tables[answer.version] = table
-        values[answer.version] = metric.point(truth, answer, table.sum(axis=0))
+        try:
+            table = metric.tally(truth, answer, block, blocks)
+            value = metric.point(truth, answer, table.sum(axis=0))
+        except ComparisonError as exc:
+            # A function that cannot do with a slice leaves it without the figure; with all records it is an error.
+            if not isinstance(metric, Whole) or not answer.whole[metric.name].part:
+                raise
+            undefined[answer.version] = exc.message
+            continue
+        tables[answer.version], values[answer.version] = table, value
     return Row(metric, undefined, values, tables, len(truth))
 
 
-def _block(rows: Sequence[Row], pairs: Sequence[Pair], grid: Grid) -> tuple[Grid, list[Row], Integers]:
-    """The rows in blocks that are long enough for all of the pairs, and which of them each cell is in."""
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    """Rows in blocks that are long enough for the pairs; `inside` is which of the blocks each cell is in."""
+
+    pairs: Sequence[Pair]
+    grid: Grid
+    rows: list[Row]
+    inside: Integers
+
+    def of_cells(self, group: Integers) -> _Fitted:
+        """The same where our cells are groups of others; `group` says which of ours each of those is in."""
+        return replace(self, inside=self.inside[group])
+
+    def joined(self, other: _Fitted) -> _Fitted:
+        """Our blocks, and the rows of both."""
+        return replace(self, rows=[*self.rows, *other.rows])
+
+
+def _fit(
+    rows: Sequence[Row], pairs: Sequence[Pair], grid: Grid, *, automatic: bool, least_ms: int | None = None
+) -> _Fitted:
+    """The rows in blocks of the length that the rule finds for all of the pairs.
+
+    Cells that are blocks of other figures already, `least_ms` long, are put together only for series that remember
+    significantly beyond them.
+    """
     series = [row.influence(pair) for row in rows for pair in pairs if row.defined(pair)]
-    if not series:
-        return grid, list(rows), np.arange(len(grid))
-    coarse, inside = grid.coarser(choose_factor(grid, np.stack(series)))
-    return coarse, [row.coarser(inside) for row in rows], inside
+    if least_ms is not None:
+        series = [row for row in series if not forgets(row)]
+    least = 1 if least_ms is None else math.ceil(least_ms / grid.length_ms)
+    if not automatic or (not series and least == 1):
+        return _Fitted(pairs, grid, list(rows), np.arange(len(grid)))
+    factor = max(least, choose_factor(grid, np.stack(series)) if series else 1)
+    coarse, inside = grid.coarser(factor)
+    return _Fitted(pairs, coarse, [row.coarser(inside) for row in rows], inside)
+
+
+def _estimate_both(config: ExperimentConfig, values: _Fitted, deltas: _Fitted) -> dict[tuple[str, Pair], Estimate]:
+    """The estimates of both, from the same resamples where they have the same blocks."""
+    if values.grid.length_ms == deltas.grid.length_ms:
+        return estimate_rows(config, deltas.rows, [*values.pairs, *deltas.pairs], deltas.grid)
+    return estimate_rows(config, values.rows, values.pairs, values.grid) | estimate_rows(
+        config, deltas.rows, deltas.pairs, deltas.grid
+    )
 
 
 def estimate_rows(

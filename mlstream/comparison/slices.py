@@ -50,7 +50,14 @@ def select(truth: Truth, answers: Sequence[Answer], mask: NDArray[np.bool_]) -> 
         classes = tuple(classes[at] for at in occurring.tolist())
     groups = None if truth.groups is None else truth.groups[mask]
     return Truth(truth.task, values, classes, groups), [
-        Answer(answer.version, own, score, answer.classes, {name: found[mask] for name, found in answer.own.items()})
+        Answer(
+            answer.version,
+            own,
+            score,
+            answer.classes,
+            {name: found[mask] for name, found in answer.own.items()},
+            {name: found.select(mask) for name, found in answer.whole.items()},
+        )
         for answer, own, score in zip(answers, predicted, scores, strict=True)
     ]
 

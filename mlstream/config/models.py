@@ -203,7 +203,7 @@ class BootstrapConfig(Section):
 
 
 class CustomMetricConfig(Section):
-    """A figure of your own: a value for each labelled record, whose mean over records is compared."""
+    """A figure of your own: a value for each labelled record, whose mean is compared, or one value for all of them."""
 
     value: str | None = Field(
         None,
@@ -213,7 +213,12 @@ class CustomMetricConfig(Section):
     function: str | None = Field(
         None,
         description="path.py:function, given a polars frame with the record's columns, label, prediction and score, "
-        "that gives a number for each row; it runs in the process that compares",
+        "that gives a number for each row, or one number (`of: whole`); it runs in the process that compares",
+    )
+    of: Literal["records", "whole"] = Field(
+        "records",
+        description="records: a value for each record, whose mean is compared; whole: one smooth function of all "
+        "records, called about 100 times a version for its interval",
     )
     better: Literal["higher", "lower"] = "higher"
 

@@ -6,11 +6,14 @@ Prints the table of docs/statistics.md. The suite runs a short form of it (test_
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+import polars as pl
 
 from mlstream.comparison.compare import Evidence, compare_predictions
+from mlstream.comparison.own_metrics import OwnFunction
 from tests.comparison.streams import MEAN_ERROR, Stream, binary, experiment, regression
 
 RESAMPLES = 600
@@ -86,6 +89,51 @@ def false_verdicts(stream: Stream, *, replications: int, seed: int) -> Falsely:
     return Falsely(float(np.mean(called)), float(np.mean(families)))
 
 
+def root_error(frame: pl.DataFrame) -> float:
+    """The root mean squared error, as a function of the whole."""
+    return float(np.sqrt(np.mean((frame["prediction"] - frame["label"]).to_numpy() ** 2)))
+
+
+def relative_error(frame: pl.DataFrame) -> float:
+    """The errors as a share of the labels: a ratio of sums."""
+    return float((frame["prediction"] - frame["label"]).abs().sum() / frame["label"].abs().sum())
+
+
+def median_error(frame: pl.DataFrame) -> float:
+    """The median absolute error: a quantile."""
+    return float(np.median((frame["prediction"] - frame["label"]).abs().to_numpy()))
+
+
+# Function of the whole, and its value for v1 on an endless stream.
+WHOLES = {
+    "root": (root_error, float(np.exp(1 / 4))),
+    "relative": (relative_error, MEAN_ERROR / float(np.sqrt(2 / np.pi))),
+    "median": (median_error, 1.0),
+}
+
+
+def coverage_of_wholes(
+    stream: Stream, names: Sequence[str] = tuple(WHOLES), *, replications: int, seed: int
+) -> dict[str, float]:
+    """How often the 95 % interval of the difference held the truth, of those with a verdict: by function of the whole.
+
+    "mae" beside them is the metric that is a mean.
+    """
+    rng = np.random.default_rng(seed)
+    own = {name: {"function": f"own.py:{name}", "better": "lower", "of": "whole"} for name in names}
+    functions = {name: OwnFunction(WHOLES[name][0], "") for name in names}
+    config = experiment("regression", metrics=["mae"], custom_metrics=own, bootstrap={"resamples": RESAMPLES})
+    truth = {"mae": MEAN_ERROR} | {name: WHOLES[name][1] for name in names}
+    held: dict[str, list[bool]] = {name: [] for name in truth}
+    for _ in range(replications):
+        evidence = replace(regression(stream, rng, factor=FACTOR), functions=functions)
+        for delta in compare_predictions(config, evidence).deltas:
+            if delta.interval is not None and delta.p_value is not None:
+                known = (FACTOR - 1) * truth[delta.metric]
+                held[delta.metric].append(delta.interval.low <= known <= delta.interval.high)
+    return {name: _share(found) for name, found in held.items()}
+
+
 def _share(found: list[bool]) -> float:
     return float(np.mean(found)) if found else float("nan")
 
@@ -106,8 +154,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--replications", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--wholes", action="store_true", help="functions of all records")
     parser.add_argument("--hard", action="store_true", help="streams that hardly give thirty blocks")
     options = parser.parse_args()
+    if options.wholes:
+        for stream in (Stream(500, 4, 0.5, 0.5), Stream(1500, 4), Stream(1500, 4, 0.5, 0.5), Stream(5000, 4)):
+            print(stream, coverage_of_wholes(stream, replications=options.replications, seed=options.seed), flush=True)
+        return
     usual = [(ticks, *how) for ticks in (500, 1500, 5000) for how in ((0.0, 0.0), (0.7, 0.0), (0.5, 0.5), (0.7, 0.5))]
     hard = [(200, 0.7, 0.5), (500, 0.85, 0.5), (1000, 0.9, 0.5)]
     print("ticks memory shock | blocks | verdict possible | held | held with few blocks | held by rows")

@@ -256,8 +256,6 @@ def _positives(truth: Truth) -> int | None:
     return int(truth.values.sum()) if truth.task == "binary" else None
 
 
-def _settings(config: ExperimentConfig, *, allow_missing: bool) -> dict[str, object]:
-    return {
 def _whole_blocks(config: ExperimentConfig, blocked: Blocked | None) -> dict[str, object]:
     """The setting that says which blocks functions of all records have; none where there are no such functions."""
     if blocked is None:
@@ -265,6 +263,8 @@ def _whole_blocks(config: ExperimentConfig, blocked: Blocked | None) -> dict[str
     return {"whole_blocks": asdict(describe(blocked[0], automatic=config.bootstrap.block == "auto"))}
 
 
+def _settings(config: ExperimentConfig, *, allow_missing: bool) -> dict[str, object]:
+    return {
         "confidence": config.bootstrap.confidence,
         "resamples": config.bootstrap.resamples,
         "seed": config.bootstrap.seed,

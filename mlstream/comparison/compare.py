@@ -26,6 +26,7 @@ from mlstream.comparison.labels import find_labels
 from mlstream.comparison.own_metrics import OwnFunction, describe_own, measure_own
 from mlstream.comparison.result import Comparison, Cost, Drift, Floor
 from mlstream.comparison.shift import find_drift
+from mlstream.comparison.sums import Integers
 from mlstream.config import ExperimentConfig
 from mlstream.errors import ComparisonError, UsageError
 

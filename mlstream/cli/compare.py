@@ -9,6 +9,7 @@ import click
 from mlstream.cli.comparisons.output import FORM, Form, checked, print_comparison, print_place, spinner
 from mlstream.cli.context import Session
 from mlstream.cli.lazy import DefaultCommand
+from mlstream.cli.runs.screen import SHORT
 from mlstream.errors import TrackingError
 
 if TYPE_CHECKING:
@@ -33,6 +34,11 @@ if TYPE_CHECKING:
     metavar="EXPRESSION",
     help="Also compare on that part of the records: hour > 18, or a column. May be repeated.",
 )
+@click.option(
+    "--as-run",
+    is_flag=True,
+    help="Go by the labels, metrics, slices and gates that the run recorded, not by the experiment's file now.",
+)
 @click.option("--no-track", is_flag=True, help="Do not record the comparison in MLflow.")
 @click.option(
     "--fail-if",
@@ -51,6 +57,7 @@ def compare(
     allow_missing: bool,
     against: str | None,
     slices_of: tuple[str, ...],
+    as_run: bool,
     no_track: bool,
     conditions: tuple[str, ...],
     form: Form,
@@ -58,13 +65,25 @@ def compare(
     """Compare the versions of RUN (an id or its beginning; default: the newest complete run) with the baseline.
 
     Every metric comes with its difference to the baseline, an interval from a paired block bootstrap, and a verdict.
-    The comparison is kept in the home and recorded in MLflow.
+    The comparison is kept in the home and recorded in MLflow. Labels, metrics, margins, slices and gates are those that
+    the experiment's file has now: to change one, nothing need be run again.
     """
-    from mlstream.reporting.compare import choose_run, compare_run, record
+    from mlstream.reporting.compare import choose_run, compare_run, newer_unusable, record
     from mlstream.reporting.facts import run_facts
+    from mlstream.reporting.gates import read_condition
+    from mlstream.reporting.rules import Ruled, by_current_rules
 
+    run = choose_run(run_id, allow_missing=allow_missing, home=session.at)
+    skipped = newer_unusable(run) if run_id is None else None
+    if skipped is not None:
+        session.say(f"run {skipped.id[:SHORT]} is newer, and {skipped.status}: this is run {run.id[:SHORT]}")
+    ruled = Ruled(run) if as_run else by_current_rules(run)
+    run = ruled.run
+    if ruled.note is not None:
+        session.say(ruled.note)
+    for condition in conditions:  # what is written wrong is said before anything is computed
+        read_condition(condition, () if run.config.labels is None else run.config.metric_names)
     with spinner(session) as say:
-        run = choose_run(run_id, allow_missing=allow_missing, home=session.at)
         found = compare_run(
             run, baseline=baseline, allow_missing=allow_missing, against=against, slices=slices_of, progress=say
         )

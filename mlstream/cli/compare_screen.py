@@ -73,7 +73,7 @@ def _headline(found: Comparison, width: int) -> Iterator[Text]:
     if choice is not None:
         yield from _wrapped(f"({choice})", "dim", width)
     if not challengers:
-        yield from _wrapped(f"{found.baseline} alone: there is nothing to compare it with", "bold", width)
+        yield from _wrapped(wording.alone(found), "bold", width)
     if found.blocks is not None:
         plural = "" if found.blocks.count == 1 else "s"
         length = wording.duration(found.blocks.length_s)
@@ -103,6 +103,9 @@ def _facts(found: Comparison) -> Iterator[tuple[str, str, str]]:
     yield "coverage", "; ".join(told), "" if len(whole) == len(faults) else "yellow"
     if found.paired is not None and found.paired < records:
         yield "", f"computed on the {found.paired:,} records that every version answered exactly once", "yellow"
+    failed = wording.left_out(found)
+    if failed is not None:
+        yield "", failed, "yellow"
     labels = found.labels
     if labels is None:
         yield "labels", "none: the versions are compared with each other only", ""
@@ -147,8 +150,9 @@ def _table(found: Comparison, width: int) -> Iterator[Text]:
         for results in (list(group) for _, group in groupby(found.metrics, key=lambda result: result.metric))
     ]
     rows = [row for _, rows in metrics for row in rows]
-    heads = ("", "value", f"− {found.baseline}", f"{_confidence(found)} interval")
-    wide = width >= _WIDE
+    alone = len(found.versions) == 1
+    heads = ("", "value", "" if alone else f"− {found.baseline}", f"{_confidence(found)} interval")
+    wide = width >= _WIDE and not alone
     sizes = [
         max(len(head), *(len(getattr(row, name)) for row in rows))
         for head, name in zip(heads, ("version", "value", "change", "bounds"), strict=True)
@@ -179,7 +183,8 @@ def _table(found: Comparison, width: int) -> Iterator[Text]:
         made.rstrip()
         return made
 
-    yield line(Text(heads[0]), heads[1:], "0".center(plot), "p (Holm)", "verdict", "dim")
+    zero, verdict = ("", "") if alone else ("0".center(plot), "verdict")
+    yield line(Text(heads[0]), heads[1:], zero, "p (Holm)", verdict, "dim")
     yield Text(" " * _MARGIN + "─" * (width - _MARGIN), style="dim")
     for first, stretch in metrics:
         arrow = wording.direction(first.higher_is_better)
@@ -188,16 +193,17 @@ def _table(found: Comparison, width: int) -> Iterator[Text]:
         for row in stretch:
             colour = "dim" if row.delta is None else _COLOURS[row.delta.verdict]
             picture = "" if row.delta is None else _plot(row.delta, scale, plot)
-            yield line(
-                Text(f"  {row.version}"), (row.value, row.change, row.bounds), picture, row.p, row.verdict, colour
-            )
+            verdict = "" if alone else row.verdict
+            yield line(Text(f"  {row.version}"), (row.value, row.change, row.bounds), picture, row.p, verdict, colour)
 
 
 def _row(found: Comparison, result: MetricResult) -> _Row:
     value = "undefined" if result.value is None else wording.number(result.value)
     delta = found.delta(result.version, result.metric)
     if delta is None:
-        return _Row(result.version, value, None, "", "", "")
+        own = result.interval if len(found.versions) == 1 else None
+        bounds = "" if own is None else f"{wording.number(own.low)} to {wording.number(own.high)}"
+        return _Row(result.version, value, None, "", bounds, "")
     return _Row(
         result.version,
         value,
@@ -255,9 +261,7 @@ def _notes(found: Comparison) -> Iterator[str]:
         named = "; ".join(f"{version} on {wording.listed(of)}" for version, of in metrics.items())
         yield f"? {named}: {reason}"
     told = {delta.reason for delta in found.deltas}
-    for result in found.metrics:
-        if result.undefined is not None and result.undefined not in told:
-            yield f"{wording.metric_name(result.metric)} of {result.version} is undefined: {result.undefined}"
+    yield from wording.undefined(found, told=told)
     independent = [delta for delta in found.deltas if delta.independent_p is not None]
     if independent:
         p_values = ", ".join(f"{delta.version}{_UNBROKEN}{_p(delta.independent_p or 0.0)}" for delta in independent)

@@ -88,7 +88,10 @@ def read_truth(task: Task, labels: pl.Series) -> Truth:
         return Truth(task, booleans)
     if task in ("regression", "quantile", "ranking"):
         if not labels.dtype.is_numeric():
-            raise LabelError(f"labels are {_kind(labels)}; a {task} needs numbers")
+            raise LabelError(
+                f"labels are {_kind(labels)}, for example {labels[0]!r}; a {task} needs numbers",
+                hint="cast them in `labels.value`, for example CAST(x AS DOUBLE)",
+            )
         numbers = labels.cast(pl.Float64).to_numpy()
         if not np.isfinite(numbers).all() or np.abs(numbers).max(initial=0.0) > LARGEST:
             raise LabelError("a label is not a finite number", hint="make `labels.value` null where there is no truth")

@@ -27,7 +27,7 @@ from mlstream.comparison.own_metrics import OwnFunction, describe_own, measure_o
 from mlstream.comparison.result import Comparison, Cost, Drift, Floor
 from mlstream.comparison.shift import find_drift
 from mlstream.comparison.sums import Integers
-from mlstream.config import ExperimentConfig
+from mlstream.config import ExperimentConfig, rules_of
 from mlstream.errors import ComparisonError, UsageError
 
 
@@ -74,12 +74,13 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where the evidence came from, for the record."""
+    """Where the evidence came from, for the record; `left_out` names the versions that failed in the run."""
 
     run_id: str = ""
     snapshot_id: str = ""
     snapshot_name: str | None = None
     outputs: Mapping[str, str] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
 
 def compare_predictions(
@@ -136,7 +137,7 @@ def compare_predictions(
         floor=evidence.floor,
         agreement=agreement(config, paired.predictions, chosen),
         settings=_settings(config, allow_missing=allow_missing)
-        | {"custom_metrics": describe_own(config, evidence.functions)},
+        | {"custom_metrics": describe_own(config, evidence.functions), "left_out": list(origin.left_out)},
         paired=paired.records.height,
     )
     labels: pl.Series | None = None
@@ -276,6 +277,7 @@ def _settings(config: ExperimentConfig, *, allow_missing: bool) -> dict[str, obj
         "allow_missing": allow_missing,
         "slices": list(config.slices),
         "ranking": None if config.ranking is None else config.ranking.model_dump(),
+        "rules": rules_of(config),
     }
 
 

@@ -147,6 +147,11 @@ def _literal(value: object) -> str:
     return str(value)
 
 
+def first_line(exc: PolarsError) -> str:
+    """What went wrong, without the plan that polars adds to it."""
+    return str(exc).strip().split("\n", 1)[0]
+
+
 def _wrong(expression: str, records: pl.DataFrame, exc: PolarsError) -> ComparisonError:
     try:
         absent = [name for name in pl.sql_expr(expression).meta.root_names() if name not in records.columns]
@@ -155,7 +160,10 @@ def _wrong(expression: str, records: pl.DataFrame, exc: PolarsError) -> Comparis
             f"slices: {expression!r} is not a SQL expression: {exc}", hint="write for example \"origin = 'JFK'\""
         )
     if not absent:
-        return ComparisonError(f"slices: {expression!r} cannot be computed: {exc}")
+        return ComparisonError(
+            f"slices: {expression!r} cannot be computed: {first_line(exc)}",
+            hint="declare the column's type under input.decode.columns, or cast it in the expression",
+        )
     columns = [name for name in records.columns if not name.startswith("_")]
     near = get_close_matches(absent[0], columns, n=1)
     return ComparisonError(

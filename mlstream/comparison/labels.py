@@ -22,6 +22,7 @@ import polars as pl
 from numpy.typing import NDArray
 from polars.exceptions import PolarsError
 
+from mlstream.comparison.conditions import first_line
 from mlstream.comparison.result import LabelCoverage
 from mlstream.comparison.sums import Integers
 from mlstream.config import LabelConfig
@@ -135,8 +136,8 @@ def _evaluate(rule: LabelConfig, frame: pl.DataFrame, what: str) -> pl.Series:
     except PolarsError as exc:
         absent = [name for name in value_expression(rule).meta.root_names() if name not in frame.columns]
         if absent:
-            raise _absent("labels.value", absent, what, frame) from exc
-        raise LabelError(f"labels.value: {rule.value!r} cannot be computed: {exc}") from exc
+            raise absent_columns("labels.value", absent, what, frame.columns) from exc
+        raise LabelError(f"labels.value: {rule.value!r} cannot be computed: {first_line(exc)}") from exc
     if found.len() != frame.height:
         raise LabelError(
             f"labels.value: {rule.value!r} gives {found.len():,} values for {frame.height:,} rows",
@@ -150,7 +151,7 @@ def _join(rule: LabelConfig, records: pl.DataFrame, labels: pl.DataFrame) -> tup
     for what, frame in (("the record", records), (f"a label of {rule.source}", labels)):
         absent = [name for name in rule.on if name not in frame.columns]
         if absent:
-            raise _absent("labels.on", absent, what, frame)
+            raise absent_columns("labels.on", absent, what, frame.columns)
     for name in rule.on:
         own, other = records.schema[name], labels.schema[name]
         if own != other and not (own.is_integer() and other.is_integer()):
@@ -235,8 +236,9 @@ def _due(rule: LabelConfig, records: pl.DataFrame, cut_ms: int | None) -> NDArra
     return _epoch_ms(records) + round(parse_duration_s(rule.within) * 1000) <= cut_ms
 
 
-def _absent(key: str, absent: Sequence[str], what: str, frame: pl.DataFrame) -> LabelError:
-    columns = [name for name in frame.columns if not name.startswith("_")]
+def absent_columns(key: str, absent: Sequence[str], what: str, columns: Sequence[str]) -> LabelError:
+    """The error of columns that `what` has not; suggests the near one."""
+    columns = [name for name in columns if not name.startswith("_")]
     near = get_close_matches(absent[0], columns, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(columns)}"
     return LabelError(f"{key}: {what} has no column {', '.join(map(repr, absent))}", hint=hint)

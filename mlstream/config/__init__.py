@@ -13,10 +13,12 @@ from mlstream.config.models import (
     json_schema,
 )
 from mlstream.config.registry import RegistryConfig
+from mlstream.config.rules import RULES, changed_rules, rules_of, with_rules
 from mlstream.config.snapshot import SnapshotConfig
 
 __all__ = [
     "METRICS",
+    "RULES",
     "BootstrapConfig",
     "ColumnConfig",
     "DecodeConfig",
@@ -27,7 +29,10 @@ __all__ = [
     "SnapshotConfig",
     "SnapshotFile",
     "VersionConfig",
+    "changed_rules",
     "json_schema",
     "load_config",
     "load_snapshot_config",
+    "rules_of",
+    "with_rules",
 ]

@@ -397,6 +397,9 @@ class ExperimentConfig(Section):
         for name in self.metrics or ():
             if name not in known:
                 raise ValueError(f"{name!r} is not a metric of a {self.task} task; use {_nearest(name, known)}")
+        twice = next((name for name in self.metrics or () if (self.metrics or []).count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"metrics: {twice!r} is there more than once")
         for name in self.margins:
             if name not in (*known, *self.custom_metrics):
                 raise ValueError(f"{name!r} is not a metric of a {self.task} task; use {_nearest(name, known)}")

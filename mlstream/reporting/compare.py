@@ -17,6 +17,7 @@ from mlstream.reporting import tracking
 from mlstream.reporting.evidence import complete_versions, read_evidence, read_origin
 from mlstream.reporting.facts import run_facts
 from mlstream.reporting.kept import keep, mark_pending, unmark_pending
+from mlstream.reporting.rules import by_current_rules
 from mlstream.reporting.tracking import Tracked
 from mlstream.runs.run import Run, list_runs, open_run
 from mlstream.snapshots.snapshot import open_snapshot
@@ -34,9 +35,13 @@ def compare(
     slices: Sequence[str] = (),
     home: Home | str | Path | None = None,
     track: bool = True,
+    as_run: bool = False,
     progress: Progress | None = None,
 ) -> Comparison:
     """Compare the versions of a run with its baseline, keep the result and record it in MLflow.
+
+    A run that is named is compared by the labels, metrics, margins, slices and gates that its experiment's file has
+    now; a `Run` by those that it holds.
 
     Args:
         run: a run, its id or the beginning of its id; the newest complete run when None.
@@ -46,15 +51,19 @@ def compare(
         slices: parts of the records to compare beside those of the experiment, as under `slices:` in its file.
         home: where runs are kept; found as `find_home` says when None.
         track: record it in MLflow too.
+        as_run: go by what the run recorded, whatever the experiment's file has now.
         progress: called with a sentence at each step.
 
     Raises:
         UnknownRun: there is no such run.
         RunIncomplete: the run was cut off, or versions of it failed and `allow_missing` is not set.
+        ConfigError: the experiment's file is wrong, or does not fit the run any more.
         CoverageError, LabelError, ComparisonError: as `mlstream.comparison.compare.compare_predictions`.
         TrackingError: MLflow cannot be reached or refuses; the comparison is kept all the same.
     """
     chosen = choose_run(run, allow_missing=allow_missing, home=home)
+    if not as_run and not isinstance(run, Run):
+        chosen = by_current_rules(chosen).run
     found = compare_run(
         chosen, baseline=baseline, allow_missing=allow_missing, against=against, slices=slices, progress=progress
     )
@@ -78,6 +87,12 @@ def choose_run(run: Run | str | None, *, allow_missing: bool, home: Home | str |
         run = open_run(run, home=home)
     _check(run, allow_missing=allow_missing)
     return run
+
+
+def newer_unusable(run: Run) -> Run | None:
+    """The newest run, when it is newer than this one and was passed over: it was cut off, or versions of it failed."""
+    newest = next(iter(list_runs(run.home)), None)
+    return None if newest is None or newest.id == run.id else newest
 
 
 def compare_run(
@@ -121,6 +136,7 @@ def compute(
 ) -> Comparison:
     """The comparison as `compare_run` makes it, kept nowhere."""
     say = progress if progress is not None else _say_nothing
+    _check_baseline(run, baseline)
     other = None if against is None else open_snapshot(against, home=run.home)
     config = run.config
     if slices:
@@ -154,6 +170,17 @@ def record(comparison: Comparison, run: Run, *, progress: Progress | None = None
         ) from exc
     unmark_pending(comparison.id, run.home)
     return tracked
+
+
+def _check_baseline(run: Run, named: str | None) -> None:
+    """Refuse a baseline that failed; one that the run has not is refused with the versions."""
+    name = run.config.baseline_version if named is None else named
+    if name in run.versions and name not in complete_versions(run):
+        raise RunIncomplete(
+            f"run {run.id[:12]} of {run.experiment}: the baseline {name} failed, and nothing can be compared with it",
+            hint=f"run again, or choose another with --baseline: {', '.join(complete_versions(run))}",
+            run_id=run.id,
+        )
 
 
 def _check(run: Run, *, allow_missing: bool) -> None:

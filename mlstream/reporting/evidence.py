@@ -8,7 +8,7 @@ import polars as pl
 
 from mlstream.comparison.compare import Evidence, Origin, Other
 from mlstream.comparison.cost import read_cost
-from mlstream.comparison.labels import needed_columns
+from mlstream.comparison.labels import absent_columns, needed_columns
 from mlstream.comparison.result import Cost, Floor
 from mlstream.config import DecodeConfig, LabelConfig
 from mlstream.errors import ComparisonError, CoverageError, LabelError, RunError
@@ -57,6 +57,7 @@ def read_origin(run: Run) -> Origin:
         outputs={
             name: output for name in complete_versions(run) if (output := run.versions[name].output_id) is not None
         },
+        left_out=tuple(name for name, outcome in run.versions.items() if outcome.status != "complete"),
     )
 
 
@@ -74,10 +75,11 @@ def _read_input(run: Run, snapshot: Snapshot) -> tuple[pl.DataFrame, pl.DataFram
     if rule is None:
         return whole.select(_record_columns(names)).collect(), None
     of_record, of_label = needed_columns(rule)
-    if not set(of_record) <= set(names):
-        records = whole.head(1).collect()  # the join words the error; to suggest a column it must see all of them
-    else:
-        records = whole.select(_record_columns(names, of_record)).collect()
+    absent = [name for name in of_record if name not in names]
+    if absent:
+        key = "labels.value" if rule.source is None else "labels.on"
+        raise absent_columns(key, absent, "the record", names)
+    records = whole.select(_record_columns(names, of_record)).collect()
     if rule.source is None:
         return records, None
     if rule.topic is None:

@@ -6,7 +6,7 @@ A run and its snapshot know more than this; `run_facts` takes out what is record
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -151,13 +151,18 @@ def run_facts(run: Run) -> RunFacts:
 
 
 def comparison_facts(comparison: Comparison, home: Home) -> RunFacts:
-    """The facts of a comparison's run; the ids alone when the home does not have the run any more."""
+    """The facts of a comparison's run, with the rules that it was made by; ids and rules alone when the home does not
+    have the run any more.
+    """
+    # Slices of a call are among its own, and are told from those of the experiment.
+    rules = {name: value for name, value in (comparison.settings.get("rules") or {}).items() if name != "slices"}
     try:
-        return run_facts(open_run(comparison.run_id, home=home))
+        found = run_facts(open_run(comparison.run_id, home=home))
     except RunError:
-        return RunFacts(
+        found = RunFacts(
             comparison.run_id, comparison.experiment, comparison.snapshot_id, snapshot_name=comparison.snapshot_name
         )
+    return replace(found, config={**found.config, **rules})
 
 
 def _snapshot(run: Run) -> Snapshot | None:

@@ -10,7 +10,7 @@ A gate against another version than the comparison's baseline says nothing of th
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -62,7 +62,7 @@ def check_conditions(comparison: Comparison, conditions: Sequence[str]) -> tuple
     """
     found: list[GateResult] = []
     for condition in conditions:
-        metric, word, limit = _parse(comparison, condition)
+        metric, word, limit = read_condition(condition, [found.metric for found in comparison.metrics])
         if limit is not None and metric is not None:
             gate = GateConfig(metric=metric, no_worse_than=limit)
             found += (result for result in _check(comparison, gate) if result.status != "passed")
@@ -256,16 +256,25 @@ def _limit(value: float) -> str:
     return f"{value:g}"
 
 
-def _parse(comparison: Comparison, condition: str) -> tuple[str | None, str, float | None]:
-    """A condition's metric, word and limit."""
+def read_condition(condition: str, metrics: Collection[str]) -> tuple[str | None, str, float | None]:
+    """A condition's metric, word and limit.
+
+    Args:
+        condition: what `--fail-if` was given.
+        metrics: those that are computed.
+
+    Raises:
+        UsageError: it cannot be read, or names another metric.
+    """
     metric, colon, rest = condition.strip().rpartition(":")
     word, more, number = (part.strip() for part in rest.partition(">"))
     how = "write worse, not-better or inconclusive, one of them for a metric (log_loss:worse), or log_loss:worse>0.005"
     if word not in _CONDITIONS or (more and (word != "worse" or not colon)):
         raise UsageError(f"--fail-if {condition!r} is no condition", hint=how)
-    known = {found.metric for found in comparison.metrics}
-    if colon and metric not in known:
-        raise UsageError(f"--fail-if {condition!r}: {metric!r} was not computed", hint=f"computed: {_sorted(known)}")
+    if colon and metric not in metrics:
+        near = difflib.get_close_matches(metric, metrics, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"computed: {_sorted(set(metrics))}"
+        raise UsageError(f"--fail-if {condition!r}: {metric!r} is not computed", hint=hint)
     if not more:
         return (metric if colon else None), word, None
     try:
@@ -273,7 +282,7 @@ def _parse(comparison: Comparison, condition: str) -> tuple[str | None, str, flo
     except ValueError as exc:
         raise UsageError(f"--fail-if {condition!r}: {number!r} is no number", hint=how) from exc
     if not 0 <= limit < float("inf"):
-        raise UsageError(f"--fail-if {condition!r}: the limit is a difference of 0 or more")
+        raise UsageError(f"--fail-if {condition!r}: the limit is a difference of 0 or more", hint=how)
     return metric, word, limit
 
 
@@ -282,6 +291,15 @@ def _sorted(names: set[str]) -> str:
 
 
 def _verdicts_that(comparison: Comparison, metric: str | None, word: str) -> Iterator[GateResult]:
+    if word != "worse":  # what was not measured is not worse, and nothing else either
+        status: GateStatus = "failed" if word == "not-better" else "inconclusive"
+        base = comparison.baseline
+        wanted = f"better than {base}" if word == "not-better" else "a verdict"
+        measured = {delta.version for delta in comparison.deltas}
+        lost = dict.fromkeys([*comparison.versions, *(comparison.settings.get("left_out") or ())])
+        for version in lost:
+            if version != base and version not in measured:
+                yield GateResult(version, "" if metric is None else metric, wanted, status, "it was not measured")
     for delta in comparison.deltas:
         if metric is not None and delta.metric != metric:
             continue

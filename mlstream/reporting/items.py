@@ -98,7 +98,8 @@ def comparison_items(
     yield Param("task", comparison.task)
     yield Param("baseline", comparison.baseline)
     yield Param("versions", _cut(", ".join(comparison.versions), MAX_PARAM_CHARACTERS))
-    yield from _params("", comparison.settings)
+    # The rules are whole in config.json.
+    yield from _params("", {name: value for name, value in comparison.settings.items() if name != "rules"})
     for found in comparison.metrics:
         if found.value is not None:
             # The part before the slash is a section of MLflow's charts: one section a metric, one bar a version.

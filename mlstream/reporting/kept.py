@@ -55,9 +55,9 @@ def open_comparison(comparison_id: str | None = None, *, home: Home | str | Path
         return _read(paths[0])
     fitting = [path for path in paths if path.stem.startswith(comparison_id)]
     if not _BEGINNING.fullmatch(comparison_id) or not fitting:
-        raise ComparisonError(
-            f"no comparison {comparison_id!r} in {home.comparisons}", hint="`mlstream compare` makes one"
-        )
+        few = "" if _BEGINNING.fullmatch(comparison_id) else "write the first digits of its id, 4 at least; "
+        hint = f"{few}`mlstream compare ls` lists them"
+        raise ComparisonError(f"no comparison {comparison_id!r} in {home.comparisons}", hint=hint)
     if len(fitting) > 1:
         raise ComparisonError(
             f"{comparison_id!r} begins the ids of {len(fitting)} comparisons",

@@ -126,6 +126,9 @@ def coverage(comparison: Comparison) -> str:
             counts = {"errors": it.errors, "missing": it.missing, "doubled": it.doubled}
             told = "".join(f", {count:,} {what}" for what, count in counts.items() if count)
             lines.append(f"- {it.version}: {it.predictions:,} of {it.records:,} records answered{told}")
+    failed = wording.left_out(comparison)
+    if failed is not None:
+        lines.append(f"- {failed}")
     lines.append(_labels(comparison))
     return "\n".join(lines)
 

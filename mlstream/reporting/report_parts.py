@@ -211,7 +211,9 @@ def _facts(comparison: Comparison, run: RunFacts) -> Iterator[Fact]:
         detail = "; ".join(faults) if faults else "every version answered each of them once"
         if paired < records:
             detail = f"of {records:,}, those that every version answered once; {detail}"
-        yield Fact("records compared", f"{paired:,}", detail, bool(faults))
+        failed = wording.left_out(comparison)
+        detail = detail if failed is None else f"{detail}; {failed}"
+        yield Fact("records compared", f"{paired:,}", detail, bool(faults) or failed is not None)
     labels = comparison.labels
     if labels is None:
         yield Fact("labels", "none", "the versions are compared with each other only")

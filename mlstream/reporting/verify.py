@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mlstream.comparison.result import Comparison
+from mlstream.config import with_rules
 from mlstream.home import Home
 from mlstream.reporting.compare import choose_run, compute
 from mlstream.reporting.kept import open_comparison
@@ -79,8 +80,9 @@ def verify_comparison(
     """
     kept = comparison if isinstance(comparison, Comparison) else open_comparison(comparison, home=home)
     allow_missing = bool(kept.settings["allow_missing"])
+    run = choose_run(kept.run_id, allow_missing=allow_missing, home=home)
     now = compute(
-        choose_run(kept.run_id, allow_missing=allow_missing, home=home),
+        replace(run, config=with_rules(run.config, kept.settings.get("rules") or {})),
         baseline=kept.baseline,
         allow_missing=allow_missing,
         against=None if kept.drift is None else kept.drift.snapshot_id,

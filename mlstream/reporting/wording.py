@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 
 from mlstream.comparison.result import Comparison, Coverage, DeltaResult, Interval, Verdict
@@ -144,6 +144,11 @@ def headline(comparison: Comparison) -> list[str]:
     return sentences
 
 
+def alone(comparison: Comparison) -> str:
+    """What is said where there is no challenger."""
+    return f"{comparison.baseline} alone: there is nothing to compare it with"
+
+
 def best_first(comparison: Comparison) -> list[str]:
     """The sentences of the headline: the more metrics are better than worse, the earlier."""
 
@@ -152,6 +157,8 @@ def best_first(comparison: Comparison) -> list[str]:
         return counts.get("worse", 0) - counts.get("better", 0)
 
     challengers = [version for version in comparison.versions if version != comparison.baseline]
+    if not challengers:
+        return [alone(comparison)]
     pairs = zip(challengers, headline(comparison), strict=True)
     return [sentence for _, sentence in sorted(pairs, key=lambda pair: balance(pair[0]))]
 
@@ -212,6 +219,24 @@ def method(comparison: Comparison) -> list[str]:
             found = (delta for delta in comparison.deltas if delta.reason == reason)
             of = listed(f"{delta.version} on {metric_name(delta.metric)}" for delta in found)
             sentences.append(f"Inconclusive: {of} ({reason})")
-    undefined = (found for found in comparison.metrics if found.undefined is not None)
-    sentences += [f"{metric_name(it.metric)} of {it.version} not defined: {it.undefined}" for it in undefined]
-    return sentences
+    return [*sentences, *undefined(comparison)]
+
+
+def undefined(comparison: Comparison, *, told: Collection[str | None] = ()) -> list[str]:
+    """What has no figure and why, a sentence for each version and reason; without the reasons that were told."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for result in comparison.metrics:
+        if result.undefined is not None and result.undefined not in told:
+            found.setdefault((result.version, result.undefined), []).append(metric_name(result.metric))
+    return [
+        f"{listed(metrics)} of {version} {'is' if len(metrics) == 1 else 'are'} not defined: {reason}"
+        for (version, reason), metrics in found.items()
+    ]
+
+
+def left_out(comparison: Comparison) -> str | None:
+    """Which versions of the run failed, and are not compared; None when all are."""
+    names = comparison.settings.get("left_out") or ()
+    return (
+        f"{listed(names)} failed in the run, and {'is' if len(names) == 1 else 'are'} not compared" if names else None
+    )

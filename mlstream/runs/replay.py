@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mlstream.broker.client import Client
@@ -20,10 +21,10 @@ from mlstream.broker.transactions import check_transactions
 from mlstream.config import ExperimentConfig
 from mlstream.errors import UsageError
 from mlstream.home import Home
-from mlstream.runs.attempt import Attempt, Listener, Progress
+from mlstream.runs.attempt import Attempt, Listener, Progress, utc_now
 from mlstream.runs.outputs import clear_leftovers, free_attempt, still_there
 from mlstream.runs.prepare import prepare, what_is_known
-from mlstream.runs.record import alone
+from mlstream.runs.record import alone, write_record
 from mlstream.runs.run import Run
 from mlstream.snapshots.snapshot import Snapshot
 
@@ -84,7 +85,7 @@ def run(
         done = known.done
         if done is not None and not force:
             tell(Progress("reused", total=done.input.rows, rows=done.input.rows, state="done", run_id=done.id))
-            return done
+            return _as_asked(done, found.config)
         given = connection if connection is not None else find_connection(found.home, settings=found.config.connection)
         check_portable(given)
         with Client(given) as client:
@@ -96,13 +97,22 @@ def run(
             attempt = free_attempt(client, found.plan, everything) if cut_off is None else cut_off.attempt
             now = Attempt(client, found.home, found.plan, attempt, found.source, found.view, tell, workers)
             if cut_off is not None:
-                return now.run(cut_off, found.decode_seconds)
+                return now.run(_as_asked(cut_off, found.config), found.decode_seconds)
             return now.run(now.begin({} if force else known.computed), found.decode_seconds)
 
 
 def resumable(client: Client, earlier: Sequence[Run]) -> Run | None:
     """The newest of these attempts that was cut off and can go on."""
     return next((run for run in earlier if run.status == "incomplete" and still_there(client, run)), None)
+
+
+def _as_asked(run: Run, config: ExperimentConfig) -> Run:
+    """A run that was there, as the newest one, and with what the experiment says now: the same of all that decides
+    predictions, and maybe other labels, metrics or gates.
+    """
+    now = replace(run, config=config, asked_at=utc_now())
+    write_record(run.home, now.to_dict())
+    return now
 
 
 def check_portable(connection: Connection) -> None:

@@ -51,6 +51,7 @@ class Run(Displayed):
         cluster_id: of the cluster with its topics; None in records from before it was noted.
         repeat: what came of computing the baseline again; None when that was not asked for.
         repeats: the id of the run whose baseline this one computes again; None for all others.
+        asked_at: when it was last asked for again and taken from the record, ISO 8601, UTC; None when it never was.
     """
 
     id: str
@@ -73,6 +74,7 @@ class Run(Displayed):
     cluster_id: str | None = field(default=None, repr=False)
     repeat: Repeat | None = field(default=None, repr=False)
     repeats: str | None = None
+    asked_at: str | None = field(default=None, repr=False, compare=False)
 
     @property
     def experiment(self) -> str:
@@ -210,6 +212,7 @@ class Run(Displayed):
             "cluster_id": self.cluster_id,
             "repeat": None if self.repeat is None else self.repeat.to_dict(),
             "repeats": self.repeats,
+            "asked_at": self.asked_at,
         }
 
     @classmethod
@@ -254,6 +257,7 @@ class Run(Displayed):
                 cluster_id=found.get("cluster_id"),
                 repeat=None if found.get("repeat") is None else Repeat.from_dict(found["repeat"]),
                 repeats=found.get("repeats"),
+                asked_at=found.get("asked_at"),
             )
         except (KeyError, TypeError, ValueError) as exc:
             raise RunError(
@@ -286,7 +290,7 @@ def open_run(run_id: str | None = None, *, home: Home | str | Path | None = None
 
 
 def list_runs(home: Home | str | Path | None = None, *, repeats: bool = False) -> list[Run]:
-    """All runs, the newest first.
+    """All runs, the newest first: the one that was asked for last.
 
     Args:
         repeats: also those that computed another's baseline again.

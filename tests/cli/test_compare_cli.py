@@ -99,7 +99,7 @@ def test_conditions_and_gates_decide_the_exit_code_after_the_result(cli: Callabl
     ]
     record = project.done.to_dict()
     write_record(project.home, record | {"config": record["config"] | {"gates": gates}})
-    done = cli("compare", "--no-track", "--json")
+    done = cli("compare", "--as-run", "--no-track", "--json")
     assert done.exit_code == 3
     assert [(gate["version"], gate["status"]) for gate in done.json["gates"]] == [
         ("v2", "passed"),

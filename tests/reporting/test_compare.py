@@ -138,8 +138,11 @@ def test_a_run_with_a_failed_version_is_refused_unless_what_is_there_is_asked_fo
         compare(partial, track=False)
     found = compare(partial, allow_missing=True, track=False)
     assert found.versions == ("v1", "v2")
-    with pytest.raises(UsageError, match="baseline 'v3' is not among the versions"):
+    assert found.settings["left_out"] == ["v3"]
+    with pytest.raises(RunIncomplete, match=r"the baseline v3 failed.*choose another with --baseline: v1, v2"):
         compare(partial, baseline="v3", allow_missing=True, track=False)
+    with pytest.raises(UsageError, match="baseline 'v9' is not among the versions"):
+        compare(partial, baseline="v9", allow_missing=True, track=False)
 
 
 def test_a_run_whose_versions_all_failed_has_nothing_to_compare(copied: Project) -> None:

@@ -189,7 +189,7 @@ def test_a_condition_that_cannot_be_read_is_refused(condition: str) -> None:
 
 
 def test_a_condition_on_a_metric_that_was_not_computed_names_those_that_were() -> None:
-    with pytest.raises(UsageError, match=r"'mae' was not computed; computed: accuracy, average_precision"):
+    with pytest.raises(UsageError, match=r"'mae' is not computed; computed: accuracy, average_precision"):
         check_conditions(example_comparison(), ["mae:worse"])
 
 

@@ -36,5 +36,6 @@ def compare() -> None:
     """Compare the versions of RUN (an id or its beginning; default: the newest complete run) with the baseline.
 
     Every metric comes with its difference to the baseline, an interval from a paired block bootstrap, and a verdict.
-    The comparison is kept in the home and recorded in MLflow.
+    The comparison is kept in the home and recorded in MLflow. Labels, metrics, margins, slices and gates are those that
+    the experiment's file has now: to change one, nothing need be run again.
     """

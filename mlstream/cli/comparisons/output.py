@@ -60,11 +60,25 @@ def FORM(command: Callable[..., Any]) -> Callable[..., Any]:  # noqa: N802  # a 
     def with_form(*args: Any, html: str | None, markdown: bool, as_json: bool, **settings: Any) -> Any:
         if markdown and as_json:
             raise UsageError("--json and --markdown both print to stdout", hint="choose one of them")
+        if html is not None:
+            check_folder(Path(html))
         below = {name: settings.pop(name) for name in ("slices", "disagreements", "full")}
         form = Form(as_json, markdown, None if html is None else Path(html), **below)
         return command(*args, form=form, **settings)
 
     return with_form
+
+
+def check_folder(page: Path) -> None:
+    """Refuse a page that cannot be written, before anything is computed for it.
+
+    Raises:
+        StoreError: there is no such folder.
+    """
+    if not page.name or not page.parent.is_dir():
+        raise StoreError(
+            f"--html {str(page)!r}: there is no folder {page.parent}", hint="give a file in a folder that exists"
+        )
 
 
 def checked(found: Comparison, facts: RunFacts, conditions: Sequence[str] = ()) -> Gates:

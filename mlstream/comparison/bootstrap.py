@@ -127,9 +127,11 @@ def estimate(figures: Sequence[Figure], grid: Grid, resamples: int, seed: int) -
     """Estimate the quantities of all figures from the same resamples: a list for each figure, in its order."""
     observed = [[_observe(figure, quantity, grid) for quantity in figure.quantities] for figure in figures]
     roots: list[list[list[Floats]]] = [[[] for _ in figure.quantities] for figure in figures]
+    distinct, which = _distinct([figure.tables for figure in figures])
     for chunk in weights(len(grid), resamples, seed):
-        for figure, seen, found in zip(figures, observed, roots, strict=True):
-            for at, column in enumerate(_roots(figure, seen, chunk)):
+        sums = [chunk @ table for table in distinct]
+        for figure, seen, found, at_table in zip(figures, observed, roots, which, strict=True):
+            for at, column in enumerate(_roots(figure, seen, chunk, [sums[number] for number in at_table])):
                 found[at].append(column)
     return [
         [
@@ -138,6 +140,22 @@ def estimate(figures: Sequence[Figure], grid: Grid, resamples: int, seed: int) -
         ]
         for figure, seen, found in zip(figures, observed, roots, strict=True)
     ]
+
+
+def _distinct(tables: Sequence[Sequence[Floats]]) -> tuple[list[Floats], list[list[int]]]:
+    """The tables without repetitions, such as those that several metrics share; and which of them each is."""
+    distinct: list[Floats] = []
+    which = []
+    for own in tables:
+        numbers = []
+        for table in own:
+            same = (at for at, known in enumerate(distinct) if np.array_equal(known, table))
+            number = next(same, len(distinct))
+            if number == len(distinct):
+                distinct.append(table)
+            numbers.append(number)
+        which.append(numbers)
+    return distinct, which
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,11 +182,12 @@ def _observe(figure: Figure, quantity: Quantity, grid: Grid) -> _Observed:
     return _Observed(value, error if error > _NOTHING * scale else 0.0, scale, int(telling.sum()) - 1)
 
 
-def _roots(figure: Figure, observed: Sequence[_Observed], chunk: Floats) -> Iterator[Floats]:
+def _roots(
+    figure: Figure, observed: Sequence[_Observed], chunk: Floats, resampled_sums: Sequence[Floats]
+) -> Iterator[Floats]:
     """The studentised distance of each resample in the chunk from what was observed, quantity by quantity."""
     resampled = []
-    for table in figure.tables:
-        sums = chunk @ table
+    for table, sums in zip(figure.tables, resampled_sums, strict=True):
         resampled.append((figure.metric.value(sums), figure.metric.gradient(sums) @ table.T))
     for quantity, seen in zip(figure.quantities, observed, strict=True):
         value, parts = resampled[quantity.own]

@@ -42,7 +42,8 @@ class CalibrationError:
 
     def tally(self, truth: Truth, answer: Answer, block: Integers, blocks: int) -> Floats:
         score, positive = _confidence(truth, answer)
-        cell = block * BINS + _bin(score)
+        cell = _bin(score)
+        cell += block * BINS
         columns = (count(cell, blocks * BINS), add(score, cell, blocks * BINS), count(cell, blocks * BINS, of=positive))
         return np.hstack([column.reshape(blocks, BINS) for column in columns])
 
@@ -110,8 +111,8 @@ def _confidence(truth: Truth, answer: Answer) -> tuple[Floats, NDArray[np.bool_]
 
 
 def _bin(score: Floats) -> Integers:
-    bins: Integers = np.minimum((score * BINS).astype(np.int64), BINS - 1)
-    return bins
+    bins: Integers = (score * BINS).astype(np.int64)
+    return np.minimum(bins, BINS - 1, out=bins)
 
 
 def _thin(along: Floats) -> Integers:

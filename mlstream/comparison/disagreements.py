@@ -147,10 +147,9 @@ def _score(frame: pl.DataFrame, at: int) -> float | None:
 def _cross(found: Answered, version: str, baseline: str) -> Iterator[Change]:
     own, base = (found.predictions[name]["prediction"] for name in (version, baseline))
     if found.task in ("binary", "multiclass"):
-        columns = {"answer": own.cast(pl.String), "baseline_answer": base.cast(pl.String)}
-        labels = None if found.labels is None else found.labels.cast(pl.String)
-        if labels is not None:
-            columns["label"] = labels
+        columns = {"answer": own, "baseline_answer": base}
+        if found.labels is not None:
+            columns["label"] = found.labels
     elif found.labels is None:
         return
     else:
@@ -160,7 +159,8 @@ def _cross(found: Answered, version: str, baseline: str) -> Iterator[Change]:
         table = table.filter(found.labels.is_not_null())
     counted = table.group_by(table.columns).len("records")
     for row in (
-        counted.sort(["records", *table.columns], descending=[True] + [False] * table.width)
+        counted.with_columns(pl.col(table.columns).cast(pl.String))
+        .sort(["records", *table.columns], descending=[True] + [False] * table.width)
         .head(MOST_CELLS)
         .iter_rows(named=True)
     ):

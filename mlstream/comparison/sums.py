@@ -12,11 +12,16 @@ Integers = NDArray[np.int64]
 
 # Below this power of two the words of a fixed-point number would leave the normal range of a double.
 _LEAST_EXPONENT = -900
+# Cells of `places`: 2**12 for each power of two from 2**-31 to 1, and one for all above. Of a positive double the
+# lower 40 bits do not count.
+_SHIFT = 40
+_FIRST = (1023 - 31) << 12
+_CELLS = (31 << 12) + 1
 
 
 def count(block: Integers, blocks: int, *, of: NDArray[np.bool_] | None = None) -> Floats:
     """How many records (of those marked `of`) each block holds: (blocks,), float64, exact."""
-    chosen = block if of is None else block[of]
+    chosen = block if of is None else np.compress(of, block)
     return np.bincount(chosen, minlength=blocks).astype(np.float64)
 
 
@@ -35,12 +40,38 @@ def add(values: Floats, block: Integers, blocks: int) -> Floats:
     Returns:
         (blocks,), float64.
     """
-    peak = float(np.max(np.abs(values), initial=0.0))
+    peak = max(float(values.max(initial=0.0)), -float(values.min(initial=0.0)))
     if peak == 0.0:
         return np.zeros(blocks)
     bits = 52 - math.ceil(math.log2(values.size + 1))
     exponent = max(math.frexp(peak)[1] - bits, _LEAST_EXPONENT)
-    unit, part = math.ldexp(1.0, exponent), math.ldexp(1.0, exponent - bits)
-    high = np.rint(values / unit)
-    low = np.rint((values - high * unit) / part)
-    return np.bincount(block, high, blocks) * unit + np.bincount(block, low, blocks) * part
+    # Powers of two: their products are exact. One array holds each word in turn.
+    word = np.rint(values * math.ldexp(1.0, -exponent))
+    high = np.bincount(block, word, blocks) * math.ldexp(1.0, exponent)
+    word *= -math.ldexp(1.0, exponent)
+    word += values
+    word *= math.ldexp(1.0, bits - exponent)
+    low = np.bincount(block, np.rint(word, out=word), blocks)
+    return high + low * math.ldexp(1.0, exponent - bits)
+
+
+def places(values: Floats, edges: Floats) -> Integers:
+    """How many of the rising `edges` each value, at least 0, is not below: `searchsorted(edges, values, "right")`.
+
+    The leading bits of a double say which cell of a grid it is in, and in most cells of a fine one is no edge at all:
+    only the values in the others are searched for.
+    """
+    cell, of_edges = _cells(values), _cells(edges)
+    counts = np.bincount(of_edges, minlength=_CELLS)
+    below = counts.cumsum() - counts
+    found: Integers = below[cell]
+    unsure = np.flatnonzero((counts > 0)[cell])
+    found[unsure] = np.searchsorted(edges, values[unsure], side="right")
+    return found
+
+
+def _cells(values: Floats) -> Integers:
+    """Numbers that rise with the values, in [0, _CELLS)."""
+    bits = np.ascontiguousarray(values).view(np.int64) >> _SHIFT
+    bits -= _FIRST
+    return np.clip(bits, 0, _CELLS - 1, out=bits)

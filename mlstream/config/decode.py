@@ -7,12 +7,14 @@ import re
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Discriminator,
     Field,
     SerializerFunctionWrapHandler,
     StringConstraints,
     Tag,
+    WithJsonSchema,
     field_validator,
     model_serializer,
     model_validator,
@@ -21,14 +23,21 @@ from pydantic import (
 from mlstream.config.section import Section
 
 Format = Literal["json", "avro", "json-schema", "csv", "fixed-width", "raw"]
-OnError = Literal["fail", "null", "dead-letter"]
+# YAML reads `null` as nothing at all.
+OnError = Annotated[
+    Literal["fail", "null", "dead-letter"],
+    BeforeValidator(lambda value: "null" if value is None else value),
+    WithJsonSchema({"enum": ["fail", "null", "dead-letter", None]}),
+]
 
 _DECIMAL = re.compile(r"decimal\((\d{1,2}), ?(\d{1,2})\)")
 _MOST_DIGITS = 38
-_WORDS = ("int", "float", "string", "bool", "date", "time", "time(us)", "time(ns)", "time_of_day", "binary")
-_KNOWN = "int, float, string, bool, date, time, time(us), time(ns), time_of_day, decimal(P,S) or binary"
+_WORDS = ("int", "float", "string", "bool", "date", "time", "time(us)", "time(ns)", "time_of_day", "binary", "json")
+_KNOWN = "int, float, string, bool, date, time, time(us), time(ns), time_of_day, decimal(P,S), binary or json"
 _TIMES = ("date", "time", "time(us)", "time(ns)", "time_of_day")
 _TEXT_FORMATS = ("csv", "fixed-width")
+_JSON_FORMATS = ("json", "json-schema")
+_POINTER = re.compile(r"(/([^~/]|~[01])*)+")  # RFC 6901, without the empty one, which is the record itself
 
 
 def _type(value: object) -> str:
@@ -47,6 +56,12 @@ def _type(value: object) -> str:
 def _schema_text(value: object) -> object:
     """A schema may stand in the file as text or as YAML."""
     return json.dumps(value) if isinstance(value, dict | list) else value
+
+
+def _pointer(value: str) -> str:
+    if not _POINTER.fullmatch(value):
+        raise ValueError(f"{value!r} is no JSON Pointer; write for example /customer/country")
+    return value
 
 
 ColumnType = Annotated[str, BeforeValidator(_type)]
@@ -73,11 +88,16 @@ class _Sparse(Section):
 
 
 class ColumnConfig(_Sparse):
-    """One column of CSV or fixed-width records, where its type alone does not say enough."""
+    """One column, where its type alone does not say enough."""
 
     _always = ("type",)
 
     type: ColumnType = Field("string", description=_KNOWN)
+    pointer: Annotated[str, AfterValidator(_pointer)] | None = Field(
+        None,
+        description="json, json-schema: where the value is, as a JSON Pointer (RFC 6901) through the record's objects, "
+        "for example /customer/country; without it, the member of the column's name",
+    )
     field: Annotated[int, Field(ge=1)] | None = Field(
         None, description="csv: the number of its field, from 1; without it, the one after the column before"
     )
@@ -131,8 +151,9 @@ class DecodeConfig(_Sparse):
     columns: dict[str, Column] | None = Field(
         None,
         description="column name → type (int, float, string, bool, date, time, time(us), time(ns), time_of_day, "
-        "decimal(P,S), binary); csv and fixed-width need it, and may say more of a column; json without it: the schema "
-        "is inferred over the whole range, once, and pinned in the run; avro, json-schema without it: all columns",
+        "decimal(P,S), binary, json), or a mapping that says more of a column; csv and fixed-width need it; json "
+        "without it: the schema is inferred over the whole range, once, and pinned in the run; avro, json-schema "
+        "without it: all columns",
     )
     on_error: OnError = Field(
         "fail",
@@ -176,7 +197,7 @@ class DecodeConfig(_Sparse):
         details = [name for name, column in (self.columns or {}).items() if isinstance(column, ColumnConfig)]
         if self.format in _TEXT_FORMATS and not self.columns:
             raise ValueError(f"format {self.format} needs `columns`: the record does not say what they are")
-        if self.format not in _TEXT_FORMATS and details:
+        if self.format not in (*_TEXT_FORMATS, *_JSON_FORMATS) and details:
             raise ValueError(f"column {details[0]!r}: format {self.format} takes a type alone")
         if self.format == "raw" and self.columns:
             raise ValueError("format raw has one column, `value`; leave `columns` out")
@@ -186,8 +207,11 @@ class DecodeConfig(_Sparse):
             raise ValueError(f"`nulls` and `trim` are for csv and fixed-width, and the format is {self.format}")
         if self.format != "csv" and (self.delimiter != "," or self.quote != '"'):
             raise ValueError(f"`delimiter` and `quote` are for csv, and the format is {self.format}")
-        if self.format in ("json", "json-schema"):
+        if self.format in _JSON_FORMATS:
             self._refuse_types("binary")
+            self._check_json()
+        else:
+            self._check_no_json()
         if self.format == "csv":
             self._check_csv()
         if self.format == "fixed-width":
@@ -205,6 +229,20 @@ class DecodeConfig(_Sparse):
         for name, column in self.details().items():
             if column.type in refused:
                 raise ValueError(f"column {name!r}: format {self.format} has no {column.type}")
+
+    def _check_json(self) -> None:
+        for name, column in self.details().items():
+            others = column.model_dump(exclude={"type", "pointer"})
+            if others:
+                raise ValueError(
+                    f"column {name!r}: format {self.format} takes `type` and `pointer`, not {min(others)!r}"
+                )
+
+    def _check_no_json(self) -> None:
+        self._refuse_types("json")
+        for name, column in self.details().items():
+            if column.pointer is not None:
+                raise ValueError(f"column {name!r}: `pointer` is for json and json-schema")
 
     def _check_csv(self) -> None:
         self._refuse_types("binary")

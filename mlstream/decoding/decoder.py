@@ -40,7 +40,7 @@ def open_decoder(decode: DecodeConfig, registered: Sequence[RegisteredSchema] = 
         case "fixed-width":
             return FixedWidthDecoder(decode)
         case "json":
-            return JsonDecoder(_types(decode))
+            return JsonDecoder(_types(decode), _paths(decode))
         case "json-schema":
             return _registered_json(decode, registered)
         case "avro":
@@ -52,9 +52,18 @@ def _types(decode: DecodeConfig) -> tuple[tuple[str, str], ...]:
     return tuple((name, column.type) for name, column in decode.details().items())
 
 
+def _paths(decode: DecodeConfig) -> dict[str, tuple[str, ...]]:
+    """Column → the members that lead to it, of those that have a JSON Pointer (RFC 6901)."""
+    return {
+        name: tuple(step.replace("~1", "/").replace("~0", "~") for step in column.pointer.split("/")[1:])
+        for name, column in decode.details().items()
+        if column.pointer is not None
+    }
+
+
 def _registered_json(decode: DecodeConfig, registered: Sequence[RegisteredSchema]) -> Decoder:
     if decode.columns is not None:
-        return RegisteredJsonDecoder(_types(decode), None)
+        return RegisteredJsonDecoder(_types(decode), None, _paths(decode))
     writers, reader = _schemas(decode, registered)
     return RegisteredJsonDecoder(columns_of(reader), [writer.id for writer in writers])
 

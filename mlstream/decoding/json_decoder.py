@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from mlstream.decoding.columns import Columns, Fault, arrow_schema, bad_rows, faults_of
+from mlstream.decoding.columns import Columns, Fault, arrow_schema, bad_rows, faults_of, with_nulls
 from mlstream.decoding.framed import bodies, frame_faults, header_ids
 from mlstream.decoding.json_columns import to_columns
 from mlstream.decoding.json_schema import Seen, see
-from mlstream.decoding.json_tokens import Names, tokenise
+from mlstream.decoding.json_tokens import Names, Tokens, tokenise
 
 
 class JsonDecoder:
-    """One JSON object a value → columns of pinned types."""
+    """One JSON object a value → columns of pinned types.
 
-    def __init__(self, columns: Sequence[tuple[str, str]]) -> None:
+    Args:
+        columns: names and types.
+        paths: column → the members that lead to its value, from the outside in; the one of its name when not there.
+    """
+
+    def __init__(self, columns: Sequence[tuple[str, str]], paths: Mapping[str, Sequence[str]] | None = None) -> None:
         self.columns = tuple(columns)
-        self._numbers = {name: number for number, (name, _) in enumerate(self.columns)}
+        ways = {name: tuple((paths or {}).get(name, (name,))) for name, _ in self.columns}
+        keys = tuple(dict.fromkeys(way[0] for way in ways.values()))
+        below = {key: {name: way[1:] for name, way in ways.items() if way[0] == key and way[1:]} for key in keys}
+        self._keys = keys
+        self._inner = {
+            key: JsonDecoder([column for column in self.columns if column[0] in deeper], deeper)
+            for key, deeper in below.items()
+            if deeper
+        }
+        self._flat = tuple(column for column in self.columns if len(ways[column[0]]) == 1)
+        self._numbers = {name: keys.index(ways[name][0]) for name, _ in self._flat}
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -29,8 +45,24 @@ class JsonDecoder:
 
     def decode(self, values: pa.BinaryArray) -> Columns:
         """Columns of a batch of values."""
-        tokens = tokenise(values, Names(tuple(self._numbers), closed=True))
-        return to_columns(tokens, self._numbers, self.columns)
+        tokens = tokenise(values, Names(self._keys, closed=True))
+        return self._decode_nested(tokens) if self._inner else to_columns(tokens, self._numbers, self._flat)
+
+    def _decode_nested(self, tokens: Tokens) -> Columns:
+        # The objects on the way are read as text, then as records of their own. One that is null or missing has
+        # nothing in it.
+        ways = {f"\0{key}": self._keys.index(key) for key in self._inner}  # no column is called so
+        schema = (*self._flat, *((way, "json") for way in ways))
+        found = to_columns(tokens, {**self._numbers, **ways}, schema)
+        arrays = {name: array for (name, _), array in zip(self._flat, found.arrays, strict=False)}
+        reasons = {fault.row: fault.reason for fault in found.faults}
+        for (key, decoder), texts in zip(self._inner.items(), found.arrays[len(self._flat) :], strict=True):
+            inner = decoder.decode(pc.fill_null(texts, "{}").cast(pa.binary()))
+            for fault in inner.faults:
+                reasons.setdefault(fault.row, f"in {key!r}: {fault.reason}")
+            arrays |= {name: array for (name, _), array in zip(decoder.columns, inner.arrays, strict=True)}
+        bad = bad_rows(reasons, len(tokens.faults))
+        return Columns(tuple(with_nulls(arrays[name], bad) for name, _ in self.columns), faults_of(reasons))
 
 
 class RegisteredJsonDecoder:
@@ -38,10 +70,16 @@ class RegisteredJsonDecoder:
 
     Args:
         known: the ids whose schemas are known; a record that names another is a fault. None: any will do.
+        paths: as `JsonDecoder`.
     """
 
-    def __init__(self, columns: Sequence[tuple[str, str]], known: Collection[int] | None) -> None:
-        self._json = JsonDecoder(columns)
+    def __init__(
+        self,
+        columns: Sequence[tuple[str, str]],
+        known: Collection[int] | None,
+        paths: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        self._json = JsonDecoder(columns, paths)
         self._known = known
 
     @property

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -168,3 +169,9 @@ def cache_root() -> Path:
     """`$MLSTREAM_CACHE`, or the platform's folder for what can be fetched again."""
     chosen = os.environ.get("MLSTREAM_CACHE")
     return user_cache_path("mlstream") if not chosen else Path(chosen).expanduser().resolve()
+
+
+def mark_used(folder: Path) -> None:
+    """Note on a folder of the cache that it is used now, for those who look for what is not. It may be read-only."""
+    with suppress(OSError):
+        os.utime(folder)

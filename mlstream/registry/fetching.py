@@ -25,8 +25,8 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from mlstream.errors import VersionLoadError
-from mlstream.home import cache_root
-from mlstream.registry.folder import differing, digest_files, digest_of
+from mlstream.home import mark_used
+from mlstream.registry.folder import differing, digest_files, digest_of, models_root
 from mlstream.registry.locating import Located
 from mlstream.registry.place import shown_uri
 
@@ -46,11 +46,6 @@ class Fetched:
     folder: Path
     digest: str
     files: dict[str, str] = field(repr=False)
-
-
-def models_root() -> Path:
-    """The folder of all fetched models, in this machine's cache."""
-    return cache_root() / "mlflow-models"
 
 
 def fetch(located: Located, place: str, *, where: str) -> Fetched:
@@ -163,6 +158,7 @@ def _kept(root: Path, digest: str, located: Located, where: str) -> Fetched | No
         raise _damaged(folder, located, str(exc), where) from exc
     if digest_of(files) != digest:
         raise _damaged(folder, located, "its files are not those that were fetched", where)
+    mark_used(folder)
     return Fetched(folder, digest, files)
 
 

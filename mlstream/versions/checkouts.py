@@ -23,7 +23,7 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 from mlstream.errors import VersionLoadError
-from mlstream.home import cache_root
+from mlstream.home import cache_root, mark_used
 from mlstream.versions.cached import alone, made_aside
 from mlstream.versions.digests import digest_value
 from mlstream.versions.git import Done, Repository, commit_of, find_repository, run_git
@@ -199,6 +199,7 @@ def _open(folder: Path, repository: Repository, revision: str, commit: str, wher
     changed = sorted(set(done.parts) ^ set(links)) + [name for name in strange if name.endswith(_IMPORTED)]
     if done.code != 0 or changed:
         raise _changed(folder, ", ".join(changed[:5]) if changed else done.said, where)
+    mark_used(folder)
     tree = folder / "tree"
     return Checkout(
         revision, commit, tree / repository.prefix, repository.folder, tree, links, submodules, frozenset(strange)

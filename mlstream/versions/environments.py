@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from mlstream.errors import VersionLoadError, redacted
-from mlstream.home import cache_root
+from mlstream.home import cache_root, mark_used
 from mlstream.versions.cached import alone, made_aside
 from mlstream.versions.digests import digest_value
 from mlstream.versions.interpreters import Interpreter, find_interpreter
@@ -230,6 +230,7 @@ def _read(folder: Path, pinned: Pinned) -> Environment | None:
         return None
     if _installed(site) != found["packages"]:
         raise _changed(folder, "its packages are not those that were installed", pinned.where)
+    mark_used(folder)
     added = {name_of(line) for line in pinned.pins.added}
     described = {
         "file": pinned.requirements.name,

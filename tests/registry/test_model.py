@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import socket
 import time
@@ -15,6 +16,7 @@ from mlstream.errors import TrackingError, VersionLoadError
 from mlstream.home import Home
 from mlstream.registry.model import FoundModel, find_model
 from mlstream.registry.uri import parse_model_uri
+from mlstream.runs.unused import find_unused, remove_unused
 from tests.registry.conftest import Kept, client_of
 
 
@@ -137,6 +139,19 @@ def test_a_damaged_copy_is_refused_and_fetched_again_once_it_is_removed(logged: 
         find("models:/linear/1", logged.home)
     shutil.rmtree(found.folder)
     assert find("models:/linear/1", logged.home) == found
+
+
+def test_a_fetched_model_that_nobody_uses_is_removed_from_the_cache_and_fetched_again(logged: Kept) -> None:
+    found = find("models:/linear/1", logged.home)
+    assert [kept.stays for kept in remove_unused(logged.home, unused_days=1)] == ["used lately"]
+    os.utime(found.folder, (0, 0))
+    (gone,) = remove_unused(logged.home, unused_days=1)
+    assert (gone.kind, gone.folder, gone.stays) == ("model", found.folder, None)
+    assert not found.folder.exists()
+    assert find("models:/linear/1", logged.home) == found
+    os.utime(found.folder, (0, 0))
+    find("models:/linear/1", logged.home)
+    assert [kept.stays for kept in find_unused(logged.home, unused_days=1)] == ["used lately"]
 
 
 def test_a_link_in_a_model_is_not_followed(kept: Kept, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,9 @@ import pytest
 from mlstream import open_run, run
 from mlstream.cli.main import run as cli
 from mlstream.errors import VersionLoadError
+from mlstream.runs.removing import remove_run
+from mlstream.runs.unused import find_unused, remove_unused
+from mlstream.versions.checkouts import revisions_root
 from tests.runs.conftest import ROWS, Shop
 from tests.versions.repository import new_repo
 
@@ -59,3 +63,16 @@ def test_a_version_of_three_commits_runs_side_by_side(
     config = shop.config({"one": {**read, "git": first}, "three": {**read, "git": "HEAD"}}, task="regression")
     later = run(config, snapshot=shop.snapshot, connection=shop.connection, home=shop.home)
     assert [outcome.reused for outcome in later.versions.values()] == [done.id, done.id]
+
+    # a checkout stays in the cache as long as a run of it is kept, however long it was not used
+    checkouts = [path for path in revisions_root().iterdir() if path.is_dir()]
+    for path in checkouts:
+        os.utime(path, (0, 0))
+    stays = {kept.identity: kept.stays for kept in find_unused(shop.home, unused_days=1)}
+    last = repo.git("rev-parse", "HEAD")  # nothing was computed from it: the earlier run had the same version
+    assert stays == {first: f"run {later.id[:12]}", head: f"run {done.id[:12]}", last: None}
+    for kept in (later, done):
+        remove_run(kept, connection=shop.connection)
+    removed = remove_unused(shop.home, unused_days=1)
+    assert [kept.stays for kept in removed] == [None, None, None]
+    assert not any(path.exists() for path in checkouts)

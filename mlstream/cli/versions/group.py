@@ -10,6 +10,7 @@ from mlstream.cli.lazy import LazyGroup
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "ls": ("mlstream.cli.versions.ls", "list_", "List the versions that the experiments name."),
     "show": ("mlstream.cli.versions.show", "show", "Say what a version is made of: code, weights, environment."),
+    "gc": ("mlstream.cli.versions.gc", "gc", "Remove environments and checkouts that nobody uses any more."),
     "check": ("mlstream.cli.versions.check", "check", "Say whether its answers depend on the size of batches."),
 }
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 
@@ -46,12 +47,11 @@ class Encoder:
 
     def __init__(self, topic: str, *, run_id: str, version: str, batch_rows: int) -> None:
         self._topic = topic
-        one = pa.scalar(
-            [{"key": RUN_HEADER, "value": run_id.encode()}, {"key": VERSION_HEADER, "value": version.encode()}], HEADERS
-        )
-        self._headers = pa.DictionaryArray.from_arrays(
-            pa.repeat(pa.scalar(0, pa.int32()), batch_rows), pa.repeat(one, 1)
-        )
+        names, values = [[RUN_HEADER, VERSION_HEADER]], [[run_id.encode(), version.encode()]]
+        pairs = pl.DataFrame({"key": names, "value": values}).explode("key", "value").to_struct("headers")
+        both = pairs.implode().to_arrow().cast(HEADERS)
+        index = pa.Array.from_buffers(pa.int32(), batch_rows, [None, pa.py_buffer(np.zeros(batch_rows, np.int32))])
+        self._headers = pa.DictionaryArray.from_arrays(index, both)
 
     def encode(self, source: pl.DataFrame, predictions: pl.DataFrame) -> pa.Table:
         """A batch as columns `timestamp`, `key`, `value`, `headers`.

@@ -23,6 +23,7 @@ from mlstream.snapshots.objects import ObjectWriter, read_rows
 from mlstream.snapshots.pipeline import Chain, Pipeline
 from mlstream.snapshots.plan import Fetch, PartitionPlan, PlannedCell, Stored
 from mlstream.snapshots.storage import Piece, StoredCell, StoredObject
+from mlstream.wire.columns import numbers_of
 
 ROW_GROUP_BYTES = 32 << 20
 # An object ends at a cell's edge once it holds so much: a cell of 65,536 records of 157 bytes is one object, cells of
@@ -90,7 +91,7 @@ class PartitionAssembler:
         Raises:
             CorruptBatch: when the rows are not in order or outside of what the plan fetches.
         """
-        offsets = rows.column("offset").to_numpy()
+        offsets = numbers_of(rows.column("offset"), np.int64)
         at = 0
         while at < len(rows):
             self._advance(int(offsets[at]))
@@ -187,7 +188,7 @@ class PartitionAssembler:
             row = piece.row
             for batch in self._read((piece,)):
                 known.update(batch)
-                offsets = batch.column("offset").to_numpy()
+                offsets = numbers_of(batch.column("offset"), np.int64)
                 first, last = (int(n) for n in np.searchsorted(offsets, (part.start, part.stop)))
                 rows = batch.slice(first, last - first)
                 if len(rows) > 0:

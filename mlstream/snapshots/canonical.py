@@ -23,6 +23,8 @@ import numba
 import numpy as np
 import pyarrow as pa
 
+from mlstream.wire.columns import flags_of, numbers_of
+
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash
 else:
@@ -100,20 +102,20 @@ class PayloadHasher:
 def positions_of(rows: pa.RecordBatch) -> memoryview:
     """The positions stream of these rows: 9 bytes a row."""
     out = np.empty(rows.num_rows, dtype=POSITION)
-    out["offset"] = rows.column("offset").to_numpy(zero_copy_only=False)
-    out["timestamp_type"] = rows.column("timestamp_type").to_numpy(zero_copy_only=False)
+    out["offset"] = numbers_of(rows.column("offset"), np.int64)
+    out["timestamp_type"] = numbers_of(rows.column("timestamp_type"), np.int8)
     return out.view(np.uint8).data
 
 
 def payloads_of(rows: pa.RecordBatch) -> memoryview:
     """The payload stream of these rows."""
-    timestamps = rows.column("timestamp").cast(pa.int64()).fill_null(_NO_TIMESTAMP).to_numpy()
+    timestamps = numbers_of(rows.column("timestamp").cast(pa.int64()), np.int64, null=_NO_TIMESTAMP)
     key, value = rows.column("key"), rows.column("value")
     headers = rows.column("headers")
     first, last = (headers.offsets[0].as_py(), headers.offsets[-1].as_py()) if len(headers) else (0, 0)
     pairs = headers.values.slice(first, last - first)
     name, content = pairs.field(0), pairs.field(1)
-    ends = np.asarray(headers.offsets.to_numpy(), dtype=np.int32) - np.int32(first)
+    ends = numbers_of(headers.offsets, np.int32) - np.int32(first)
     out = np.empty(20 * len(rows) + _size(key) + _size(value) + 8 * len(pairs) + _size(name) + _size(content), np.uint8)
     used = _write_payloads(out, timestamps, *_binary(key), *_binary(value), ends, *_binary(name), *_binary(content))
     return out[:used].data
@@ -134,9 +136,7 @@ def _offsets(column: pa.BinaryArray) -> Ints:
 def _binary(column: pa.BinaryArray) -> tuple[Ints, Bytes, Bytes]:
     """A binary column as (offsets, data, 1 for each null or nothing when there are none)."""
     data = column.buffers()[2]
-    nulls = (
-        column.is_null().to_numpy(zero_copy_only=False).view(np.uint8) if column.null_count else np.empty(0, np.uint8)
-    )
+    nulls = flags_of(column.is_null()).view(np.uint8) if column.null_count else np.empty(0, np.uint8)
     return _offsets(column), np.empty(0, np.uint8) if data is None else np.frombuffer(data, np.uint8), nulls
 
 

@@ -48,6 +48,30 @@ def frozen(array: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
     return array
 
 
+def numbers_of(array: pa.Array, kind: type[Scalar], *, null: int = 0) -> npt.NDArray[Scalar]:
+    """A column of fixed width, over Arrow's own buffer where it has no nulls; `null` is what those become.
+
+    pyarrow's `to_numpy`, `scalar` and `fill_null` import pandas, where it is installed, which takes longer than most of
+    what they are asked for.
+    """
+    data = array.buffers()[1]
+    if data is None or len(array) == 0:
+        return frozen(np.full(len(array), null, kind))
+    found = np.frombuffer(data, kind, count=len(array), offset=array.offset * np.dtype(kind).itemsize)
+    if array.null_count:
+        found = np.where(flags_of(array.is_valid()), found, kind(null))
+    return frozen(found)
+
+
+def flags_of(array: pa.Array) -> npt.NDArray[np.bool_]:
+    """A boolean column without nulls, a byte each; see `numbers_of`."""
+    data = array.buffers()[1]
+    if data is None or len(array) == 0:
+        return np.empty(0, np.bool_)
+    bits = np.unpackbits(np.frombuffer(data, np.uint8), count=array.offset + len(array), bitorder="little")
+    return bits[array.offset :].view(np.bool_)
+
+
 def parts_of(array: pa.Array) -> tuple[Ints, Bytes]:
     """The offsets of a binary column's cells, one more than there are, and the bytes that they point into."""
     _, ends, data = array.buffers()

@@ -16,7 +16,7 @@ from crc32c import crc32c
 from mlstream.errors import UsageError, WireError
 from mlstream.wire import encode_kernels as kernels
 from mlstream.wire.codecs import compress
-from mlstream.wire.columns import HEADERS, NO_TIMESTAMP, SCHEMA, Ints, Longs, frozen, parts_of
+from mlstream.wire.columns import HEADERS, NO_TIMESTAMP, SCHEMA, Ints, Longs, flags_of, frozen, numbers_of, parts_of
 from mlstream.wire.encode_kernels import Cells, Records
 from mlstream.wire.layout import CHECKED_FROM, CODECS, HEADER, HEADER_BYTES, MAGIC, TRANSACTIONAL
 
@@ -127,7 +127,7 @@ def _to_blocks(columns: Columns) -> tuple[Cells, Ints]:
     if not pa.types.is_dictionary(found.type):
         lists = _one(found, "headers")
     elif len(chunks) == 1 and not found.null_count:
-        lists, block_of = chunks[0].dictionary, chunks[0].indices.cast(pa.int32()).to_numpy()
+        lists, block_of = chunks[0].dictionary, numbers_of(chunks[0].indices.cast(pa.int32()), np.int32)
     else:
         lists = pa.concat_arrays([chunk.dictionary.take(chunk.indices) for chunk in chunks])
     lists = _cast(lists, "headers", HEADERS)
@@ -141,7 +141,7 @@ def _no_headers() -> Cells:
 
 def _write_blocks(lists: pa.Array, block_of: Ints) -> Cells:
     """Each list of headers as records hold it."""
-    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
+    lengths = numbers_of(pc.list_value_length(lists), np.int32)
     starts = np.zeros(len(lists) + 1, np.int32)
     np.cumsum(lengths, out=starts[1:])
     names, contents = lists.flatten().flatten()
@@ -179,16 +179,15 @@ def _cast(found: pa.Array, name: str, kind: pa.DataType) -> pa.Array:
 
 
 def _to_cells(array: pa.Array) -> Cells:
-    valid = array.is_valid().to_numpy(zero_copy_only=False) if array.null_count else np.empty(0, np.bool_)
+    valid = flags_of(array.is_valid()) if array.null_count else np.empty(0, np.bool_)
     ends, data = parts_of(array)
     return Cells(ends, data, valid)
 
 
 def _to_times(array: pa.Array) -> Longs:
-    whole = array.cast(pa.int64())
-    times: Longs = (whole.fill_null(NO_TIMESTAMP) if whole.null_count else whole).to_numpy()
+    times = numbers_of(array.cast(pa.int64()), np.int64, null=NO_TIMESTAMP)
     if np.count_nonzero(times == NO_TIMESTAMP) != array.null_count:
-        row = int(np.flatnonzero((times == NO_TIMESTAMP) & array.is_valid().to_numpy(zero_copy_only=False))[0])
+        row = int(np.flatnonzero((times == NO_TIMESTAMP) & flags_of(array.is_valid()))[0])
         raise WireError(
             f"row {row}: the last millisecond of 1969 cannot be written: -1 stands for no timestamp",
             hint="make it null or move it",
@@ -196,7 +195,7 @@ def _to_times(array: pa.Array) -> Longs:
         )
     if len(times) and int(times.max()) - int(times.min()) > _MAX_SPAN_MS:
         raise WireError("the timestamps are too far apart for one batch", hint="use fewer rows")
-    return frozen(times)
+    return times
 
 
 def _bound(records: Records) -> int:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mlstream.errors import UsageError
-from mlstream.wire.columns import Bytes, Ints, parts_of
+from mlstream.wire.columns import Bytes, Ints, flags_of, parts_of
 from mlstream.wire.compiled import compiled
 
 
@@ -31,7 +31,7 @@ def murmur2_partitions(keys: pa.Array, partitions: int) -> Ints:
         keys = keys.cast(pa.binary())
     ends, data = parts_of(keys)
     chosen = np.empty(len(keys), np.int32)
-    _choose(ends, data, keys.is_valid().to_numpy(zero_copy_only=False), partitions, chosen)
+    _choose(ends, data, flags_of(keys.is_valid()), partitions, chosen)
     return chosen
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 # Probabilities of several classes are sums of rounded numbers: float32 models are off by about 1e-6.
 SUM_TOLERANCE = 1e-3
+_ANSWER_ALL = "make the model answer every record, or let the version refuse records with `on_error: errors`"
 
 
 class WrongAnswer(Exception):
@@ -183,7 +184,13 @@ def _parts(
             )
         if series.null_count():
             marks = _marks(series.is_null())
-            rows.refuse(marks, lambda _, name=name: f"{name or 'predict'} is null", "expected a value in every row")  # type: ignore[misc]
+            rows.refuse(
+                marks,
+                lambda _, name=name: f"{name or 'predict'} is null",  # type: ignore[misc]
+                "expected a value in every row",
+                hint=_ANSWER_ALL,
+                counted=True,
+            )
             empty |= marks
     if empty.any():
         rows.leave_out(empty)
@@ -211,10 +218,13 @@ def _named(answer: Any, rows: int, known: tuple[str, ...]) -> dict[str, pl.Serie
             raise WrongAnswer(f"predict returned the columns {_few(answer.columns)}; expected {' and/or '.join(known)}")
         return dict(zip(answer.columns, answer.get_columns(), strict=True))
     kind = type(answer)
+    hint = "for pandas, return `.to_numpy()`" if kind.__module__.startswith("pandas") else None
+    if isinstance(answer, list):
+        hint = "return `polars.Series(…)` of the list"
     raise WrongAnswer(
         f"predict returned a {kind.__module__}.{kind.__qualname__}; "
         "expected a polars Series or DataFrame, or a numpy array",
-        "for pandas, return `.to_numpy()`" if kind.__module__.startswith("pandas") else None,
+        hint,
     )
 
 
@@ -226,8 +236,7 @@ def _floats(series: pl.Series, name: str, rows: _Rows) -> pl.Series:
         ~_marks(floats.is_finite()),
         lambda row: f"{name} is {floats[row]}",
         "expected finite numbers",
-        hint="JSON holds no NaN and no infinity: make the model answer every record, or let the version refuse "
-        "records with `on_error: errors`",
+        hint=f"JSON holds no NaN and no infinity: {_ANSWER_ALL}",
         counted=True,
     )
     return floats

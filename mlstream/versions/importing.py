@@ -186,7 +186,7 @@ def call_factory(factory: Any, parameters: Mapping[str, Any], project: Project, 
             raise VersionLoadError(
                 f"{where}: {name}{signature} cannot be called with the parameters "
                 f"{', '.join(parameters) or '(none)'}: {exc}",
-                hint=f"correct `parameters:` of {where}",
+                hint=_how_to_call(factory, parameters, signature, name=name, where=where),
                 where=where,
             ) from None
     try:
@@ -195,21 +195,40 @@ def call_factory(factory: Any, parameters: Mapping[str, Any], project: Project, 
         raise raised(exc, project, f"{where}: {name} raised", where=where) from exc
 
 
+def _how_to_call(
+    factory: Any, parameters: Mapping[str, Any], signature: inspect.Signature, *, name: str, where: str
+) -> str:
+    """What to do about a factory that does not take the parameters; it is often meant to be `predict` itself."""
+    needed = [each for each in signature.parameters.values() if each.default is each.empty]
+    if parameters or isinstance(factory, type) or len(needed) != 1:
+        return f"correct `parameters:` of {where}"
+    return (
+        f"{name} is called once, to make the model: let it return an object with a method "
+        f"predict({needed[0].name}), or name a class that has one; or give {needed[0].name} under `parameters:`"
+    )
+
+
 def raised(exc: Exception, project: Project, message: str, *, where: str) -> VersionLoadError:
     """The error for an exception in a project's code: its kind, its text, and the project's line where it came from.
 
     Raise it `from exc`: the whole traceback is the cause's.
     """
     if isinstance(exc, SyntaxError) and exc.filename is not None:
-        place = f" at {_shown(project, exc.filename)}:{exc.lineno}"
+        found: str | None = f"{_shown(project, exc.filename)}:{exc.lineno}"
     else:
-        frames = [frame for frame in traceback.extract_tb(exc.__traceback__) if _is_own(project, frame.filename)]
-        place = f" at {_shown(project, frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
+        found = place_of(exc, project)
+    place = "" if found is None else f" at {found}"
     text = next(iter(str(exc).splitlines()), "")
     hint = None
     if isinstance(exc, ModuleNotFoundError):
         hint = f"modules are looked for in {project.root}, beside the file, and among the installed packages"
     return VersionLoadError(f"{message} {type(exc).__name__}{place}: {text}", hint=hint, where=where)
+
+
+def place_of(exc: BaseException, project: Project) -> str | None:
+    """The project's line that an exception came from, `shop/model.py:12`; None when it came from no line of it."""
+    frames = [frame for frame in traceback.extract_tb(exc.__traceback__) if _is_own(project, frame.filename)]
+    return f"{_shown(project, frames[-1].filename)}:{frames[-1].lineno}" if frames else None
 
 
 def _forget(sources: Sources) -> None:

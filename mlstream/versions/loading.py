@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlstream.errors import VersionLoadError
 from mlstream.versions.digests import digest_file
-from mlstream.versions.importing import Account, call_factory, load_attribute
+from mlstream.versions.importing import Account, call_factory, load_attribute, place_of
 from mlstream.versions.predictor import Predictor
 from mlstream.versions.reference import CodeReference, FileReference, ModelReference, Reference
 from mlstream.versions.sources import Project, Sources, find_project
@@ -85,7 +86,7 @@ class LoadSpec:
             name = self.model.rpartition(":")[2]
             project = self.sources.project
             make = repeatable(lambda: call_factory(factory, self.parameters, project, name=name, where=self.where))
-            predictor = self._model(make(), name, make)
+            predictor = self._model(make(), name, make, partial(place_of, project=project))
         self.check(account)
         return predictor, account
 
@@ -137,7 +138,9 @@ class LoadSpec:
         }
         return cls(**{**found, **changed})
 
-    def _model(self, model: Any, name: str, make: Callable[[], Any]) -> Predictor:
+    def _model(
+        self, model: Any, name: str, make: Callable[[], Any], place: Callable[[BaseException], str | None]
+    ) -> Predictor:
         if _is_estimator(model):
             return self._estimator(model)
         if not callable(getattr(model, "predict", None)):
@@ -148,7 +151,7 @@ class LoadSpec:
             )
         kept = None
         if is_stateful(model, name=name, where=self.where):
-            kept = KeptState(self.version, model, lambda: self._model(make(), name, make))
+            kept = KeptState(self.version, model, lambda: self._model(make(), name, make, place))
         classes = getattr(model, "classes", None)
         return Predictor(
             self.version,
@@ -158,6 +161,7 @@ class LoadSpec:
             self.threshold,
             None if classes is None else tuple(classes),
             kept,
+            place,
         )
 
     def _kept_by_mlflow(self, reference: ModelReference) -> Predictor:

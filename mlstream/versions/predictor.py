@@ -89,6 +89,7 @@ class Predictor:
         threshold: the score from which a binary prediction is positive, where the model gives scores only.
         classes: a multiclass model's classes in the order of its scores; None when it gives no scores.
         kept: of a model that keeps state: one predictor is then good for one partition; None for all others.
+        place: the project's line that an exception came from, for errors; None when it came from no such line.
     """
 
     version: str
@@ -98,6 +99,7 @@ class Predictor:
     threshold: float = 0.5
     classes: tuple[str | int, ...] | None = None
     kept: KeptState | None = None
+    place: Callable[[BaseException], str | None] | None = None
 
     def predict(self, frame: pl.DataFrame, *, first: Record | None = None) -> pl.DataFrame:
         """Score a batch.
@@ -199,7 +201,10 @@ class Predictor:
         return features
 
     def _raised(self, first: Record | None, exc: Exception) -> PredictError:
-        return self._error(first, f"predict raised {type(exc).__name__}: {exc}")
+        place = None if self.place is None else self.place(exc)
+        return self._error(
+            first, f"predict raised {type(exc).__name__}: {exc}" + ("" if place is None else f" (at {place})")
+        )
 
     def _too_many(self, first: Record | None, most: int, refusal: Refusal) -> PredictError:
         left = "none" if most == 0 else f"{most:,} at most"

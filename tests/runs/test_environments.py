@@ -48,10 +48,14 @@ class Tells:
 
 
 def line(snapshot, config):
+    from sklearn.compose import make_column_transformer
     from sklearn.linear_model import LinearRegression
+    from sklearn.pipeline import make_pipeline
 
     frame = snapshot.scan(config.input.topic, decode=config.input.decode).collect()
-    return LinearRegression().fit(frame.select("x").to_pandas(), 2 * frame["x"].to_numpy() + release())
+    columns = make_column_transformer(("passthrough", ["x"]))  # of 1.5 to 1.7 it holds a type of its own
+    model = make_pipeline(columns, LinearRegression())
+    return model.fit(frame.select("x").to_pandas(), 2 * frame["x"].to_numpy() + release())
 
 
 class Nothing:

@@ -53,7 +53,11 @@ RAISED = "RuntimeError: the model has had enough"
 @pytest.mark.parametrize(
     ("how", "error", "last_line"),
     [
-        ("raise", rf"batch that starts at orders-\w+\[2\]@0: predict raised {RAISED}", RAISED),
+        (
+            "raise",
+            rf"batch that starts at orders-\w+\[2\]@0: predict raised {RAISED} \(at shop/models\.py:\d+\)",
+            RAISED,
+        ),
         (
             "short",
             r"batch that starts at orders-\w+\[2\]@0: predict returned 7 rows for 8 records",
@@ -198,7 +202,7 @@ def test_an_interrupted_run_is_incomplete_and_the_next_one_goes_on_with_it(
     shop, process, gate = started
     out, err = cut_off(shop, process, signal.SIGINT)
     assert (process.returncode, out) == (130, "")
-    assert err.endswith("interrupted\n")
+    assert err.endswith("interrupted: the same command goes on where it stopped\n")
     first = open_run(home=shop.home)
     with pytest.raises(RunIncomplete, match=r"was cut off; run it again"):
         first.check()

@@ -53,6 +53,9 @@ def make(by: float = 1.0) -> Scale:
 def broken() -> Scale:
     raise RuntimeError("no weights today")
 
+def plain(frame):
+    return frame["x"]
+
 def nothing() -> int:
     return 3
 

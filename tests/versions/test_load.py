@@ -118,6 +118,9 @@ def test_a_module_of_an_installed_package_is_digested_without_the_rest(experimen
         ({"model": "shop/rules.py:make"}, r"versions\.v1\.model: shop/rules\.py has no 'make'; it has: FACTOR"),
         ({"parameters": {"bi": 2}}, r"make\(by: .float. = 1\.0\) -> .Scale. cannot be called with the parameters bi: "
                                     r"got an unexpected keyword argument 'bi'; correct `parameters:`"),
+        ({"model": "shop/model.py:plain"}, r"plain\(frame\) cannot be called with the parameters \(none\): missing a "
+                                           r"required argument: 'frame'; plain is called once, to make the model: let "
+                                           r"it return an object with a method predict\(frame\), or name a class that"),
         ({"model": "shop/model.py:number"}, r"number is a int, which cannot be called; name a function"),
         ({"model": "shop/model.py:nothing"}, r"nothing returned a int, which has no predict\(frame\); return an"),
         ({"model": "shop/model.py:broken"}, r"broken raised RuntimeError at shop/model\.py:\d+: no weights today$"),

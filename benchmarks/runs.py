@@ -38,6 +38,7 @@ from benchmarks.runs_rounds import Round, Runner
 from mlstream.broker import embedded
 from mlstream.broker.connection import find_connection
 from mlstream.home import Home
+from mlstream.runs.machine import cpus
 from mlstream.runs.spec import Spec
 from mlstream.snapshots import views
 from mlstream.snapshots.snapshot import Snapshot
@@ -133,6 +134,14 @@ def where_time_goes(found: Round) -> Report:
         lines.append(Line(each.version, whole, "s", 1.0, "from the common start to its last commit"))
         lines += [Line(f"  {step}", seconds, "s", seconds / whole) for step, seconds in steps]
     return Report("where the time of a version goes, three versions at once; threads and processes side by side", lines)
+
+
+def what_takes_processors(found: Round) -> Report:
+    """The processor seconds of a run with three versions, from the common start to the last commit of all."""
+    whole = found.seconds * cpus()
+    lines = [Line("all processors", whole, "s", 1.0, f"{cpus()} cores for {found.seconds:.2f} s")]
+    lines += [Line(f"  {name}", seconds, "s", seconds / whole) for name, seconds in sorted(found.cpu_seconds.items())]
+    return Report("what takes the processors, three versions at once", lines)
 
 
 def beside_peer(project: Project, runner: Runner, topic: str) -> Report:
@@ -265,12 +274,13 @@ def measure(folder: Path, *, records: int, rounds: int, peers: bool) -> Iterator
         fill(connection, topic, records)
         project.freeze(topic)
         Spec.module = "benchmarks.runs_worker"
-        runner = Runner(project, rounds)
+        runner = Runner(project, rounds, home)
         runner.once(topic, ["rule"])  # loads the kernels
         yield decoding(project, runner, topic)
         beside, one = beside_memory(project, runner, topic, rounds)
         yield beside
         yield where_time_goes(one)
+        yield what_takes_processors(one)
         yield beside_idempotent(runner, topic)
         if peers:
             yield beside_peer(project, runner, topic)

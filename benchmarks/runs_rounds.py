@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import psutil
 
 from benchmarks.runs_project import PARTITIONS, Project
 from benchmarks.runs_worker import FILE, Timed, Wanted
+from mlstream.broker import embedded
+from mlstream.home import Home
 from mlstream.runs.replay import run
 from mlstream.runs.run import Run
 
@@ -24,6 +28,7 @@ class Round:
     found: Run
     timed: tuple[Timed, ...]
     anonymous_mb: float
+    cpu_seconds: Mapping[str, float] = field(default_factory=dict)  # of models, workers, the broker, in this time
 
     @property
     def seconds(self) -> float:
@@ -42,10 +47,12 @@ class Runner:
     Args:
         project: whose versions.
         rounds: how often each run is made; the median one counts.
+        broker: the home that the broker was started in.
     """
 
-    def __init__(self, project: Project, rounds: int) -> None:
+    def __init__(self, project: Project, rounds: int, broker: Home) -> None:
         self._project = project
+        self._broker = broker
         self._rounds = rounds
         self._number = 0
 
@@ -77,7 +84,7 @@ class Runner:
         each = min(workers, PARTITIONS)
         wanted = Wanted(str(folder), len(versions) * each, idempotent)
         (project.home.path / FILE).write_text(json.dumps(asdict(wanted)))
-        with _measured_memory() as peak:
+        with _watched(self._broker) as usage:
             found = run(
                 project.config(topic),
                 snapshot=topic,
@@ -89,22 +96,61 @@ class Runner:
             )
         found.check()
         timed = tuple(Timed(**json.loads(path.read_text())) for path in sorted(folder.glob("*.json")))
-        return Round(found, timed, peak[0] / 1e6)
+        began, ended = min(each.began for each in timed), max(each.ended for each in timed)
+        return Round(found, timed, usage.anonymous_bytes / 1e6, usage.cpu_seconds(began, ended))
+
+
+@dataclass(slots=True)
+class _Usage:
+    """What was seen of all workers, models and the broker.
+
+    Attributes:
+        anonymous_bytes: the most that workers and models together had written to: mapped files do not count.
+        seen: process → what it is, and moments with the processor seconds that it had taken until then.
+    """
+
+    anonymous_bytes: float = 0.0
+    seen: dict[int, tuple[str, list[tuple[float, float]]]] = field(default_factory=dict)
+
+    def look(self, process: psutil.Process, kind: str) -> None:
+        """Note the processor seconds of a process."""
+        with suppress(psutil.Error):
+            times = process.cpu_times()
+            self.seen.setdefault(process.pid, (kind, []))[1].append((time.time(), times.user + times.system))
+
+    def cpu_seconds(self, began: float, ended: float) -> dict[str, float]:
+        """What each kind of process took between two moments."""
+        found: dict[str, float] = defaultdict(float)
+        for kind, moments in self.seen.values():
+            inside = [seconds for moment, seconds in moments if began - 0.1 <= moment <= ended + 0.1]
+            found[kind] += inside[-1] - inside[0] if inside else 0.0
+        return found
 
 
 @contextmanager
-def _measured_memory() -> Iterator[list[float]]:
-    """The most that all workers and models together had written to, in bytes: mapped files do not count."""
-    peak, ended = [0.0], threading.Event()
+def _watched(broker: Home) -> Iterator[_Usage]:
+    """Look at all processes, twenty times a second."""
+    usage, ended = _Usage(), threading.Event()
+    server = [psutil.Process(node.pid) for node in embedded.status(broker).nodes if node.pid is not None]
 
     def watch() -> None:
         while not ended.wait(0.05):
-            peak[0] = max(peak[0], sum(map(_anonymous_bytes, psutil.Process().children(recursive=True))))
+            memory = 0.0
+            for process in server:
+                usage.look(process, "the broker")
+            for worker in psutil.Process().children():
+                with suppress(psutil.Error):
+                    usage.look(worker, "workers")
+                    memory += _anonymous_bytes(worker)
+                    for model in worker.children(recursive=True):
+                        usage.look(model, "models")
+                        memory += _anonymous_bytes(model)
+            usage.anonymous_bytes = max(usage.anonymous_bytes, memory)
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     try:
-        yield peak
+        yield usage
     finally:
         ended.set()
         thread.join()

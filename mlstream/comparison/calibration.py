@@ -6,7 +6,7 @@ The expected calibration error (Naeini, Cooper & Hauskrecht 2015; with fifteen b
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,16 +87,28 @@ def draw_curves(truth: Truth, answer: Answer) -> Iterator[Curve]:
     """ROC and precision–recall of a binary version; none when it has no scores or labels are of one class only."""
     if truth.task != "binary" or answer.score is None or one_class(truth) is not None:
         return
-    negatives, positives = (part[::-1].cumsum() for part in count_levels(truth, answer))  # from the highest score down
-    recall, false = positives / positives[-1], negatives / negatives[-1]
-    precision = positives / (positives + negatives)
-    roc = (np.concatenate([[0.0], false]), np.concatenate([[0.0], recall]))
-    kept = _thin(roc[0] + roc[1])
-    yield Curve(answer.version, "roc", _floats(roc[0][kept]), _floats(roc[1][kept]))
+    # From the highest score down; at place 0 no record is shown yet.
+    negatives, positives = (part[::-1].cumsum() for part in count_levels(truth, answer))
+
+    def false(at: Integers) -> Floats:
+        return _share(negatives, at)
+
+    def recall(at: Integers) -> Floats:
+        return _share(positives, at)
+
+    kept = _thin(lambda at: false(at) + recall(at), positives.size + 1)
+    yield Curve(answer.version, "roc", _floats(false(kept)), _floats(recall(kept)))
+    kept = _thin(recall, positives.size + 1)
     # With no record shown yet the precision is that of the first threshold.
-    curve = (np.concatenate([[0.0], recall]), np.concatenate([precision[:1], precision]))
-    kept = _thin(curve[0])
-    yield Curve(answer.version, "precision_recall", _floats(curve[0][kept]), _floats(curve[1][kept]))
+    shown = np.maximum(kept - 1, 0)
+    precision = positives[shown] / (positives[shown] + negatives[shown])
+    yield Curve(answer.version, "precision_recall", _floats(recall(kept)), _floats(precision))
+
+
+def _share(counts: Integers, at: Integers) -> Floats:
+    """The share that is shown at these places: `counts` rises up to the place before, none are shown at place 0."""
+    share: Floats = np.where(at > 0, counts[at - 1], 0) / counts[-1]
+    return share
 
 
 def _confidence(truth: Truth, answer: Answer) -> tuple[Floats, NDArray[np.bool_]]:
@@ -115,14 +127,25 @@ def _bin(score: Floats) -> Integers:
     return np.minimum(bins, BINS - 1, out=bins)
 
 
-def _thin(along: Floats) -> Integers:
-    """At most POINTS indices, the first and the last among them, evenly spread along a rising series."""
-    if along.size <= POINTS:
-        return np.arange(along.size)
-    wanted = np.linspace(along[0], along[-1], POINTS)
-    found = np.unique(np.searchsorted(along, wanted, side="left"))
-    found[0], found[-1] = 0, along.size - 1
-    return found.astype(np.int64)
+def _thin(along: Callable[[Integers], Floats], size: int) -> Integers:
+    """At most POINTS of `size` places, the first and the last among them, evenly spread along what rises over them."""
+    if size <= POINTS:
+        return np.arange(size)
+    first, last = along(np.array([0, size - 1]))
+    wanted = np.linspace(first, last, POINTS)
+    found = np.unique(_first_at_least(along, size, wanted))
+    found[0], found[-1] = 0, size - 1
+    return found
+
+
+def _first_at_least(along: Callable[[Integers], Floats], size: int, wanted: Floats) -> Integers:
+    """The first place of each wanted value, or of one above; by bisection, so that few places are computed."""
+    low, high = np.zeros(wanted.size, dtype=np.int64), np.full(wanted.size, size, dtype=np.int64)
+    while (low < high).any():
+        middle = np.minimum((low + high) // 2, size - 1)
+        short = (along(middle) < wanted) & (low < high)
+        low, high = np.where(short, middle + 1, low), np.where(short | (low >= high), high, middle)
+    return low
 
 
 def _floats(values: Floats) -> tuple[float, ...]:

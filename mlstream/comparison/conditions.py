@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -88,7 +89,7 @@ def cut_column(sql: str, column: pl.Series) -> Conditions:
     names: list[str] = []
     if column.dtype == pl.Boolean:
         names = [f"NOT {sql}", sql]
-        codes[~null] = column.drop_nulls().to_numpy().astype(np.int8)
+        codes[~null] = column.drop_nulls().cast(pl.Int8).to_numpy()
     elif column.dtype.is_numeric():
         names = _cut_numbers(sql, column, codes)
     elif column.dtype in (pl.String, pl.Categorical, pl.Enum):
@@ -112,23 +113,44 @@ def _take_values(sql: str, column: pl.Series, codes: Codes) -> list[str]:
     values = counted.sort(["_count", column.name], descending=[True, False]).head(MOST_VALUES)[column.name].sort()
     if values.is_empty():
         return []
-    found = column.replace_strict(values, pl.Series(range(values.len()), dtype=pl.Int8), default=-1)
+    if column.dtype == pl.String:
+        found = column.cast(pl.Enum(values), strict=False).to_physical().cast(pl.Int8)
+    else:
+        found = column.replace_strict(values, pl.Series(range(values.len()), dtype=pl.Int8), default=-1)
     codes[:] = found.fill_null(-1).to_numpy()
     return [f"{sql} = {_literal(value)}" for value in values.to_list()]
 
 
 def _cut_numbers(sql: str, column: pl.Series, codes: Codes) -> list[str]:
-    finite = column.is_not_null() & column.cast(pl.Float64).is_finite()
-    known = column.filter(finite)
+    finite = column.is_not_null()
+    if not column.dtype.is_integer():
+        finite &= column.cast(pl.Float64).is_finite().fill_null(value=False)
+    whole = bool(finite.all())
+    known = column if whole else column.filter(finite)
+    inside = slice(None) if whole else finite.to_numpy()
     # A column of many values shows that soon.
-    if known.head(_GLANCE).n_unique() <= MOST_VALUES and known.n_unique() <= MOST_VALUES:
-        return _take_values(sql, column.set(~finite.fill_null(value=False), None), codes)
+    if known.head(_GLANCE).n_unique() <= MOST_VALUES and (values := known.unique()).len() <= MOST_VALUES:
+        numbers = known.to_numpy()
+        if numbers.dtype.kind not in "iuf":  # decimals and such
+            return _take_values(sql, column.set(~finite, None), codes)
+        found = values.sort().to_list()
+        codes[inside] = _reached(numbers, found) - 1
+        return [f"{sql} = {_literal(value)}" for value in found]
     numbers = known.cast(pl.Float64).to_numpy()
-    edges = _rounded([float(edge) for edge in np.quantile(numbers, np.arange(1, RANGES) / RANGES)])
-    codes[finite.fill_null(value=False).to_numpy()] = np.searchsorted(edges, numbers, side="right")
+    # numpy finds the places of quantiles faster where they are in order already.
+    edges = _rounded([float(edge) for edge in np.quantile(np.sort(numbers), np.arange(1, RANGES) / RANGES)])
+    codes[inside] = _reached(numbers, edges)
     texts = [_literal(edge) for edge in edges]
     middle = [f"{sql} >= {low} AND {sql} < {high}" for low, high in pairwise(texts)]
     return [f"{sql} < {texts[0]}", *middle, f"{sql} >= {texts[-1]}"]
+
+
+def _reached(numbers: NDArray[Any], edges: Sequence[float]) -> Codes:
+    """How many of a few rising edges each number is not below."""
+    found = np.zeros(numbers.size, dtype=np.int8)
+    for edge in edges:
+        found += numbers >= edge
+    return found
 
 
 def _rounded(edges: Sequence[float]) -> list[float]:

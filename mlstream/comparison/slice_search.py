@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -152,13 +153,17 @@ def _test(
 ) -> list[_Tested]:
     grid, block = blocks
     inside = conditions.codes >= 0
-    cell = conditions.codes[inside].astype(np.int64) * len(grid) + block[inside]
+    # Where the conditions hold for every record, nothing is to be taken out.
+    take = (lambda values: values) if inside.all() else partial(np.compress, inside)
+    cell = take(conditions.codes).astype(np.int64)
+    cell *= len(grid)
+    cell += take(block)
     shape = (len(conditions.names), len(grid))
     records = count(cell, shape[0] * shape[1]).reshape(shape)
     beside = np.diff(grid.numbers) == 1
     found = []
     for version, difference in differences.items():
-        sums = add(difference[inside], cell, shape[0] * shape[1]).reshape(shape)
+        sums = add(take(difference), cell, shape[0] * shape[1]).reshape(shape)
         total, held = records.sum(axis=1), np.count_nonzero(records, axis=1)
         usable = (total >= least) & (held >= MIN_BLOCKS)
         for code in np.flatnonzero(usable).tolist():
@@ -181,7 +186,7 @@ def _student(records: Floats, sums: Floats, beside: NDArray[np.bool_], held: int
 
 
 def _mean(difference: Floats, item: _Tested) -> float:
-    return float(difference[item.conditions.codes == item.code].mean())
+    return float(np.compress(item.conditions.codes == item.code, difference).mean())
 
 
 def _distinct(worst: Sequence[tuple[_Tested, float]], most: int) -> list[tuple[_Tested, float]]:

@@ -38,9 +38,9 @@ class Slice:
 
 def select(truth: Truth, answers: Sequence[Answer], mask: NDArray[np.bool_]) -> tuple[Truth, list[Answer]]:
     """The labels and answers of those records; only the classes that occur among their labels are left."""
-    values = truth.values[mask]
-    scores = [None if answer.score is None else answer.score[mask] for answer in answers]
-    predicted = [answer.predicted[mask] for answer in answers]
+    values = np.compress(mask, truth.values)
+    scores = [None if answer.score is None else np.compress(mask, answer.score, axis=0) for answer in answers]
+    predicted = [np.compress(mask, answer.predicted) for answer in answers]
     classes = truth.classes
     if truth.task == "multiclass":
         occurring = np.unique(values)
@@ -94,7 +94,8 @@ def measure_slices(
             found += [_empty(part, pair, metric.name, kind) for metric in metrics for pair in pairs]
             continue
         own_truth, own_answers = select(truth, answers, part.mask)
-        rows = [tally(metric, own_truth, own_answers, block[part.mask], len(grid)) for metric in metrics]
+        own_block = np.compress(part.mask, block)
+        rows = [tally(metric, own_truth, own_answers, own_block, len(grid)) for metric in metrics]
         estimates = estimate_rows(config, rows, pairs, grid)
         found += [
             _result(config, part, row, pair, estimates.get((row.metric.name, pair)), kind)

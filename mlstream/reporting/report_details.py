@@ -154,7 +154,13 @@ def disagreements(comparison: Comparison) -> tuple[Table, ...]:
 def _disagreements(version: str, found: Sequence[Disagreement]) -> Table:
     columns = list(dict.fromkeys(name for one in found for name in one.columns))
     base = found[0].baseline
-    heads = [Cell("record"), Cell("event time, UTC"), Cell(version, "number"), Cell(base, "number"), Cell("label")]
+    heads = [
+        Cell("partition:offset"),
+        Cell("event time, UTC"),
+        Cell(version, "number"),
+        Cell(base, "number"),
+        Cell("label"),
+    ]
     heads += [Cell("right"), *map(Cell, columns)]
     rows = []
     for one in found:
@@ -243,7 +249,7 @@ def drift(comparison: Comparison) -> Table | None:
     found = comparison.drift
     if found is None:
         return None
-    heads = (Cell("column"), *_numbers("KS", "PSI", "mean", "mean there", "nulls", "nulls there"), Cell(""))
+    heads = (Cell("column"), *_numbers("KS", "PSI", "mean", "mean there", "nulls", "nulls there"), Cell("note"))
     rows = tuple((Cell(it.column), *_numbers(*_drifted(it)), Cell(it.note or "")) for it in found.columns)
     return Table(f"Against {found.snapshot_name or found.snapshot_id[:12]}", heads, rows)
 

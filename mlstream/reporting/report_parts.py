@@ -92,7 +92,11 @@ def colour_classes(comparison: Comparison) -> dict[str, str]:
 def version_colours(versions: Sequence[str], baseline: str) -> dict[str, str]:
     """Name → the class of its colour."""
     others = [version for version in versions if version != baseline]
-    return {baseline: "v0"} | {name: f"v{at % COLOURS + 1}" for at, name in enumerate(others)}
+    colours = [f"v{number + 1}" for number in range(COLOURS)]
+    # Beyond six a colour comes again: its lines are dashed, its dot is a ring.
+    return {baseline: "v0"} | {
+        name: colours[at % COLOURS] + (" again" if at >= COLOURS else "") for at, name in enumerate(others)
+    }
 
 
 def verdicts(comparison: Comparison) -> tuple[VerdictCard, ...]:

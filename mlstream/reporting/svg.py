@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 from mlstream.reporting import wording
 
 _WIDTH, _HEIGHT, _PAD = 260, 26, 8  # of an interval's drawing
-_SIDE, _LEFT, _BOTTOM, _TOP, _RIGHT = 300, 44, 40, 10, 12  # of a square of lines
+_SIDE, _LEFT, _BOTTOM, _TOP, _RIGHT = 260, 44, 40, 10, 12  # of a square of lines
 _LONG, _HIGH, _UNDER = 480, 170, 24  # of lines over time
 _MAX_TICKS = 5
 
@@ -192,9 +192,11 @@ def _step(span: float, most: int) -> float:
 
 
 def _plain(value: float, step: float) -> str:
+    if value != 0 and (step < 1e-5 or step >= 1e7):
+        mantissa, _, power = f"{value:.1e}".partition("e")
+        return f"{mantissa.removesuffix('.0')}e{int(power)}".replace("-", wording.MINUS)
     digits = max(0, -math.floor(math.log10(step) + 1e-9)) + (1 if f"{step:.1e}".startswith("2.5") else 0)
-    text = f"{value:,.{min(digits, 9)}f}"
-    return text.replace("-", wording.MINUS)
+    return f"{value:,.{min(digits, 9)}f}".replace("-", wording.MINUS)
 
 
 def _signed(value: float, step: float) -> str:

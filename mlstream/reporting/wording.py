@@ -55,7 +55,7 @@ def number(value: float) -> str:
     if size < 1e-5 or size >= 1e15:
         mantissa, _, power = f"{size:.1e}".partition("e")
         text = f"{mantissa}e{int(power)}".replace("-", MINUS)
-    elif size < 1e-4:
+    elif size < 5e-5:
         text = f"{size:.{1 - math.floor(math.log10(size))}f}"
     else:
         text = f"{size:.4f}" if size < 10 else f"{size:.2f}" if size < 1000 else f"{size:,.0f}"

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mlstream.reporting.report import write_report
+from tests.reporting.crowded import crowded_comparison, crowded_run
 from tests.reporting.detailed import detailed_comparison
 from tests.reporting.examples import example_run
 
@@ -54,6 +55,11 @@ WORST_CONTRAST = """() => {
   return worst;
 }"""
 
+# Texts in tables and cards that are wider than what they stand in.
+STICKS_OUT = """() => [...document.querySelectorAll('.metrics :is(td, tbody th), .gates td, .card p')]
+  .filter(it => it.scrollWidth > it.clientWidth + 1)
+  .map(it => it.textContent.trim())"""
+
 
 def chromium() -> str:
     """The browser's path; without one the test is skipped, or fails in CI."""
@@ -85,6 +91,14 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> str:
     return path.as_uri()
 
 
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of the report on eight versions with long names and large numbers."""
+    path = tmp_path_factory.mktemp("crowded") / "report.html"
+    path.write_text(write_report(crowded_comparison(), crowded_run()), encoding="utf-8")
+    return path.as_uri()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
 def test_the_report_fits_and_can_be_read(browser: Browser, report: str, size: str, scheme: str) -> None:
@@ -100,6 +114,8 @@ def test_the_report_fits_and_can_be_read(browser: Browser, report: str, size: st
         assert min(widths) >= 120
         worst = page.evaluate(WORST_CONTRAST)
         assert worst["ratio"] >= 4.5, worst
+        if scheme == "light":
+            assert_accessible(page)
         assert said == []
         for heading in ("Metrics", "Slices", "Scores", "Disagreements", "Drift of the input", "Made of"):
             assert page.get_by_role("heading", name=heading, exact=True).is_visible()
@@ -107,6 +123,29 @@ def test_the_report_fits_and_can_be_read(browser: Browser, report: str, size: st
         assert verdict.is_visible()
     finally:
         page.close()
+
+
+def test_long_names_large_numbers_and_many_versions_leave_room_for_the_drawings(browser: Browser, crowded: str) -> None:
+    page = browser.new_page()
+    try:
+        page.goto(crowded)
+        for width, height in SIZES.values():
+            page.set_viewport_size({"width": width, "height": height})
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            found = page.locator("svg.interval")
+            widths = found.evaluate_all("found => found.map(it => it.getBoundingClientRect().width)")
+            assert min(widths) >= 60
+            assert page.evaluate(STICKS_OUT) == []
+    finally:
+        page.close()
+
+
+def assert_accessible(page: Page) -> None:
+    """Nothing that axe-core finds fault with: names, roles, headings, tables, contrast."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
 
 
 def test_the_versions_open_with_the_keyboard(browser: Browser, report: str) -> None:

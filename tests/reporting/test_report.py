@@ -231,7 +231,7 @@ def test_parts_that_are_missing_leave_no_section() -> None:
 def test_each_version_has_its_colour_and_more_than_six_go_round() -> None:
     names = tuple(f"m{number}" for number in range(9))
     found = colour_classes(example_comparison(versions=names, baseline="m0"))
-    assert [found[name] for name in names] == ["v0", "v1", "v2", "v3", "v4", "v5", "v6", "v1", "v2"]
+    assert [found[name] for name in names] == ["v0", "v1", "v2", "v3", "v4", "v5", "v6", "v1 again", "v2 again"]
 
 
 def test_the_fragment_styles_nothing_but_itself() -> None:

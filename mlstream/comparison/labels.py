@@ -13,6 +13,7 @@ topic are frozen within the same second.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -86,6 +87,7 @@ def find_labels(rule: LabelConfig, records: pl.DataFrame, labels: pl.DataFrame |
     if rule.source is None:
         found = _evaluate(rule, records, "the record")
         count = np.ones(records.height, dtype=np.int64)
+        absent = np.zeros(records.height, dtype=np.bool_)
         due = np.ones(records.height, dtype=np.bool_)
         cut_ms: int | None = None
     else:
@@ -94,6 +96,11 @@ def find_labels(rule: LabelConfig, records: pl.DataFrame, labels: pl.DataFrame |
         found, count = _join(rule, records, labels)
         cut_ms = None if labels["_timestamp"].count() == 0 else int(_epoch_ms(labels.drop_nulls("_timestamp")).max())
         due = _due(rule, records, cut_ms)
+        absent = due & (count == 0) & (rule.absent is not None)
+        if absent.any():
+            # A record without a key had no chance of a label.
+            absent &= ~records.select(pl.any_horizontal(pl.col(rule.on).is_null())).to_series().to_numpy()
+            found = _with_absent(rule, found, absent)
     if found.dtype.is_float():
         # A number that is not a number is no truth.
         found = found.fill_nan(None)
@@ -106,10 +113,11 @@ def find_labels(rule: LabelConfig, records: pl.DataFrame, labels: pl.DataFrame |
         not_yet_due=int((~due).sum()),
         missing=int(missing.sum()),
         positives=None,
-        rule=describe(rule),
+        rule=describe(rule) + ("" if rule.absent is None else f" ({_records(int(absent.sum()))})"),
         null=int((missing & (count > 0)).sum()),
         cut_ms=cut_ms,
         reason=rule.reason,
+        absent=int(absent.sum()),
     )
     if missing.any() and rule.missing == "refuse":
         raise _refused(records, missing, coverage)
@@ -122,12 +130,17 @@ def find_labels(rule: LabelConfig, records: pl.DataFrame, labels: pl.DataFrame |
     return Labelled(chosen, found.filter(pl.Series(chosen)), coverage)
 
 
+def _records(count: int) -> str:
+    return f"{count:,} record" + ("" if count == 1 else "s")
+
+
 def describe(rule: LabelConfig) -> str:
     """The rule in a line."""
     if rule.source is None:
         return f"{rule.value}, from the record"
     window = "" if rule.within is None else f", within {rule.within}"
-    return f"{rule.value}, from {rule.source} on {', '.join(rule.on)}{window}"
+    none = "" if rule.absent is None else f"; {json.dumps(rule.absent)} where none came"
+    return f"{rule.value}, from {rule.source} on {', '.join(rule.on)}{window}{none}"
 
 
 def _evaluate(rule: LabelConfig, frame: pl.DataFrame, what: str) -> pl.Series:
@@ -176,6 +189,17 @@ def _join(rule: LabelConfig, records: pl.DataFrame, labels: pl.DataFrame) -> tup
     at = np.full(records.height, -1, dtype=np.int64)
     at[count == 1] = order[first[count == 1]]
     return values.gather(pl.Series(at).replace(-1, None)), count
+
+
+def _with_absent(rule: LabelConfig, found: pl.Series, absent: NDArray[np.bool_]) -> pl.Series:
+    """The labels, with what the rule says of records for which none came."""
+    kinds = {bool: found.dtype == pl.Boolean, str: found.dtype == pl.String}
+    if not kinds.get(type(rule.absent), found.dtype.is_numeric()):
+        raise LabelError(
+            f"labels.absent: {json.dumps(rule.absent)} is none of the labels, which are {found.dtype}",
+            hint="write a value of the kind that labels.value gives",
+        )
+    return pl.select(pl.when(pl.Series(absent)).then(pl.lit(rule.absent)).otherwise(found).alias(VALUE))[VALUE]
 
 
 def _keys(rule: LabelConfig, records: pl.DataFrame, labels: pl.DataFrame) -> tuple[Integers, Integers]:
@@ -254,6 +278,8 @@ def _doubled(
 ) -> LabelError:
     first, stop = spans
     several = int((stop - first > 1).sum())
+    have = "1 record has" if several == 1 else f"{several:,} records have"
+    closer = "or shorten labels.within" if rule.within is not None else "or leave all but one of them out"
     which = ", ".join(
         f"partition {labels['_partition'][at]} offset {labels['_offset'][at]}"
         if rule.topic is not None
@@ -262,9 +288,9 @@ def _doubled(
     )
     key = ", ".join(f"{name}={records[name][row]}" for name in rule.on)
     return LabelError(
-        f"{several:,} records have more than one label; the first is partition {records['_partition'][row]}, "
+        f"{have} more than one label; the first is partition {records['_partition'][row]}, "
         f"offset {records['_offset'][row]} ({key}), with {rule.source} {which}",
-        hint="add a column to labels.on that tells the records apart, or shorten labels.within",
+        hint=f"add a column to labels.on that tells the records apart, {closer}",
     )
 
 

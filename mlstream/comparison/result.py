@@ -76,7 +76,8 @@ class Coverage:
 class LabelCoverage:
     """How many records have a truth to compare with. `labelled + not_yet_due + missing == records`.
 
-    `null` of the missing have a label record whose value is null. `cut_ms` is the event time up to which labels could
+    `null` of the missing have a label record whose value is null. For `absent` of the labelled none came, which the
+    experiment says is a label, too. `cut_ms` is the event time up to which labels could
     have come (ms since 1970), None when the truth is in the record itself. `reason` is the experiment's own word on why
     labels may be missing.
     """
@@ -90,6 +91,7 @@ class LabelCoverage:
     null: int = 0
     cut_ms: int | None = None
     reason: str | None = None
+    absent: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,6 +101,11 @@ class LabelConfig(Section):
         description="a record that is due and has no label: refuse stops the comparison, "
         "exclude leaves it out of the metrics and counts it",
     )
+    absent: bool | int | float | str | None = Field(
+        None,
+        description="what is true of a record that is due and for which no label came, where labels tell of events: "
+        "false, or 0 for a number; without it such a record is missing its label",
+    )
     reason: str | None = Field(None, description="why labels may be missing; printed with the count")
 
     @model_validator(mode="after")
@@ -114,6 +119,10 @@ class LabelConfig(Section):
             raise ValueError("`time:` is for labels from a table or a file; records of a topic have their own")
         if self.within is not None and self.time is None and given and self.topic is None:
             raise ValueError("`within:` needs `time:`, the column with the time at which a label came")
+        if self.absent is not None and not given:
+            raise ValueError("`absent:` is for labels from elsewhere; of the record's own write COALESCE(field, false)")
+        if self.absent is not None and self.within is None and (self.topic is not None or self.time is not None):
+            raise ValueError("`absent:` needs `within:`, or a label that is still to come would count as none")
         return self
 
     @property

@@ -97,9 +97,30 @@ def test_a_null_label_is_no_label_and_counted_apart() -> None:
         find(records, labels, missing="refuse")
 
 
+def test_where_labels_tell_of_events_a_due_record_without_one_has_the_label_that_none_stands_for() -> None:
+    records = flights((0, 7), (1, 8), (2, 9), (3, None), (90, 7))
+    labels = landings((5, 8, 20), (6, 9, None), FAR)
+    found = find(records, labels, absent=False)
+    assert found.chosen.tolist() == [True, True, False, False, False]
+    assert found.values.to_list() == [False, True]
+    assert (found.coverage.labelled, found.coverage.absent) == (2, 1)
+    assert (found.coverage.missing, found.coverage.null, found.coverage.not_yet_due) == (2, 1, 1)
+    assert found.coverage.rule == ("delay > 15, from landings on flight, within 36h; false where none came (1 record)")
+    assert find(records, labels, absent=0, value="delay").values.to_list() == [0, 20]
+    with pytest.raises(LabelError, match=r"labels\.absent: 0 is none of the labels, which are Boolean"):
+        find(records, labels, absent=0)
+
+
+def test_what_absence_says_is_for_labels_from_elsewhere_whose_time_is_up() -> None:
+    with pytest.raises(ValueError, match="`absent:` needs `within:`, or a label that is still to come"):
+        find(flights((0, 7)), landings(FAR), absent=False, within=None)
+    with pytest.raises(ValueError, match=r"write COALESCE\(field, false\)"):
+        LabelConfig(value="late", absent=False)
+
+
 def test_two_labels_for_one_record_are_an_error_that_names_them() -> None:
     with pytest.raises(
-        LabelError, match=r"1 records have more than one label; .*flight=7\), with landings .*offset 0, .*offset 1"
+        LabelError, match=r"1 record has more than one label; .*flight=7\), with landings .*offset 0, .*offset 1"
     ):
         find(flights((0, 7), (1, 8)), landings((3, 7, 20), (4, 7, 20), (5, 8, 1), FAR))
 

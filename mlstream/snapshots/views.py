@@ -90,6 +90,20 @@ class View:
         """All rows in order of partition and offset."""
         return pl.concat([pl.scan_ipc(glob.escape(str(self.file(number)))) for number in self.rows])
 
+    def empty_columns(self) -> tuple[str, ...]:
+        """The decoded columns that are null in every row: of declared ones, names that no record may ever have had.
+
+        Raises:
+            StoreError: when the view was deleted meanwhile; open it again.
+        """
+        empty = [name for name, _ in self.columns] if any(self.rows.values()) else []
+        for number, rows in self.rows.items():
+            if not empty:
+                break
+            frame = self.partition(number)
+            empty = [name for name in empty if frame[name].null_count() == rows]
+        return tuple(empty)
+
     def dead_letters(self) -> pl.LazyFrame:
         """The records that were left out: `partition`, `offset`, `timestamp`, `key`, `value` and the `reason`.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from mlstream import Connection
 from mlstream.home import Home
@@ -90,6 +91,21 @@ def test_run_ls_and_show(cli: Cli, shop: Shop) -> None:
     newest = cli("run", "show").stdout
     assert "status      partial" in newest
     assert re.search(r"bad failed: .*its process ended by itself with exit code 7", newest)
+
+
+@pytest.mark.broker
+def test_a_declared_column_that_no_record_has_is_named(cli: Cli, shop: Shop) -> None:
+    shop.config({"v1": {"model": "shop/models.py:Linear"}})
+    config = shop.root / "configs" / "shop.yaml"
+    said = yaml.safe_load(config.read_text())
+    said["input"]["decode"] = {"columns": {"x": "float", "n": {"type": "int", "pointer": "/nn"}, "t": "string"}}
+    config.write_text(yaml.safe_dump(said, sort_keys=False))
+    done = cli("run", config, "--snapshot", shop.snapshot, "--dry-run")
+    assert done.exit_code == 0, done.stderr
+    assert f"null in all {ROWS} records of {shop.topic}: 'n', 't'; is a name or `pointer` under" in done.stderr
+    said["input"]["decode"]["columns"] = {"x": "float", "n": "int"}
+    config.write_text(yaml.safe_dump(said, sort_keys=False))
+    assert "null in all" not in cli("run", config, "--snapshot", shop.snapshot, "--dry-run").stderr
 
 
 @pytest.mark.broker

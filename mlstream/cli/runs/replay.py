@@ -9,6 +9,7 @@ import click
 
 from mlstream.cli.context import Session
 from mlstream.cli.lazy import DefaultCommand
+from mlstream.cli.runs.empty_columns import say_empty_columns
 from mlstream.cli.runs.progress import line_of
 from mlstream.cli.runs.screen import JSON, SHORT, plain_table, print_outcomes, repeat_text, run_json
 
@@ -69,6 +70,7 @@ def replay(
         )
         if times > 1 and done.status != "failed":
             done = _repeat(session, done, found, times=times, workers=workers, report=report)
+    say_empty_columns(session, found, snapshot)
     if as_json:
         session.emit_json(run_json(done))
     else:
@@ -126,6 +128,7 @@ def _preview(
         force=force,
         progress=say,
     )
+    say_empty_columns(session, config, snapshot)
     if as_json:
         session.emit_json({**asdict(found), "repeat": times})
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
@@ -24,6 +25,26 @@ class LazyGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands_of)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            near = self._near(ctx, args[0])
+            if near is None:
+                raise
+            raise click.UsageError(f"No such command {args[0]!r}. Did you mean `{near}`?", ctx) from None
+
+    def _near(self, ctx: click.Context, name: str) -> str | None:
+        """The command that may be meant: one of that name in a group of this one, or one of nearly that name here."""
+        for own in self.list_commands(ctx):
+            group = self.get_command(ctx, own)
+            if isinstance(group, click.Group) and name in group.list_commands(ctx):
+                return f"{ctx.command_path} {own} {name}"
+        close = get_close_matches(name, self.list_commands(ctx), n=1)
+        return f"{ctx.command_path} {close[0]}" if close else None
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.commands_of:

@@ -39,6 +39,17 @@ def test_a_wrong_command_is_exit_2_with_nothing_on_stdout(args: list[str]) -> No
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("args", "meant"),
+    [(["up"], "mlstream broker up"), (["snapsho"], "mlstream snapshot"), (["snapshot", "lst"], "mlstream snapshot ls")],
+)
+def test_a_command_of_another_group_or_nearly_of_that_name_is_suggested(
+    capsys: pytest.CaptureFixture[str], args: list[str], meant: str
+) -> None:
+    assert main.run(args) == 2
+    assert f"No such command {args[-1]!r}. Did you mean `{meant}`?" in capsys.readouterr().err
+
+
 def test_every_listed_command_can_be_loaded_and_its_help_is_what_the_list_says() -> None:
     def walk(group: LazyGroup) -> None:
         with click.Context(group) as ctx:

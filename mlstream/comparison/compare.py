@@ -27,6 +27,7 @@ from mlstream.comparison.own_metrics import OwnFunction, describe_own, measure_o
 from mlstream.comparison.result import Comparison, Cost, Drift, Floor
 from mlstream.comparison.shift import find_drift
 from mlstream.comparison.sums import Integers
+from mlstream.comparison.table import LateTable, Table
 from mlstream.config import ExperimentConfig, rules_of
 from mlstream.errors import ComparisonError, UsageError
 
@@ -37,7 +38,7 @@ class Other:
 
     snapshot_id: str
     snapshot_name: str | None
-    records: pl.DataFrame
+    records: Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +46,10 @@ class Evidence:
     """What is compared.
 
     Attributes:
-        records: the input's `_partition`, `_offset`, `_timestamp` (datetime[ms, UTC]) and its columns: those that the
-            label rule and slices read, those that the search for slices may use and that disagreements show; one row a
-            record.
+        records: the input's `_partition`, `_offset`, `_timestamp` (datetime[ms, UTC]) and the columns that the label
+            rule, rankings and metrics of the experiment's own read; one row a record.
         predictions: version → `source_partition`, `source_offset`, `prediction` and, if it gives one, `score` or
-            `scores`; in any order.
+            `scores`; in any order. Each is asked for once.
         errors: version → how many records it could not deal with.
         labels: the label stream's `_partition`, `_offset`, `_timestamp` and columns; None when records hold their own.
         classes: version → the classes of its `scores`, in their order.
@@ -58,6 +58,8 @@ class Evidence:
         costs: what versions cost.
         floor: what came of computing the baseline again, without `metrics`.
         repeats: the baseline's predictions as they were computed again, where they differ.
+        columns: all columns of the records, row by row, that slices and the search for them read and disagreements
+            show; None when `records` has them.
     """
 
     records: pl.DataFrame
@@ -70,6 +72,7 @@ class Evidence:
     costs: tuple[Cost, ...] = ()
     floor: Floor | None = None
     repeats: Sequence[pl.DataFrame] = ()
+    columns: LateTable | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,19 +143,27 @@ def compare_predictions(
         | {"custom_metrics": describe_own(config, evidence.functions), "left_out": list(origin.left_out)},
         paired=paired.records.height,
     )
+    columns = _columns(evidence, paired)
     labels: pl.Series | None = None
     if config.labels is not None:
         # One thread for matrix products: their last bits may depend on how many there are.
         with threadpool_limits(limits=1, user_api="blas"):
-            found, labels = _with_metrics(config, evidence, paired, found)
+            found, labels = _with_metrics(config, evidence, paired, columns, found)
     said = check_answers(config, paired.predictions, evidence.classes)
-    answered = Answered(config.task, paired.records, said, labels, evidence.classes)
+    answered = Answered(config.task, columns, said, labels, evidence.classes)
     found = replace(found, **compare_answers(answered, chosen), costs=evidence.costs, drift=_drift(evidence))
     return replace(found, id=_digest(found))
 
 
+def _columns(evidence: Evidence, paired: Paired) -> Table:
+    """The columns of the paired records."""
+    if evidence.columns is None:
+        return paired.records
+    return evidence.columns if paired.kept is None else evidence.columns.filter(paired.kept)
+
+
 def _with_metrics(
-    config: ExperimentConfig, evidence: Evidence, paired: Paired, found: Comparison
+    config: ExperimentConfig, evidence: Evidence, paired: Paired, columns: Table, found: Comparison
 ) -> tuple[Comparison, pl.Series | None]:
     """The comparison with what labels tell, and the label of each paired record, null where there is none."""
     if config.labels is None:
@@ -173,7 +184,7 @@ def _with_metrics(
     answers = _read(config, evidence, paired, labelled.values, mask, truth, times_ms)
     ordered = _ordered(answers, found)
     measured = measure(config, truth, ordered, times_ms)
-    told = Labelled(paired.records, labelled.chosen, truth, ordered, measured.blocked, measured.whole_blocked)
+    told = Labelled(columns, labelled.chosen, truth, ordered, measured.blocked, measured.whole_blocked)
     whole = replace(
         found,
         labels=replace(labelled.coverage, positives=_positives(truth)),
@@ -218,7 +229,8 @@ def _drift(evidence: Evidence) -> Drift | None:
     other = evidence.against
     if other is None:
         return None
-    return find_drift(evidence.records, other.records, snapshot_id=other.snapshot_id, snapshot_name=other.snapshot_name)
+    own = evidence.records if evidence.columns is None else evidence.columns
+    return find_drift(own, other.records, snapshot_id=other.snapshot_id, snapshot_name=other.snapshot_name)
 
 
 def _floor(

@@ -18,6 +18,7 @@ import polars as pl
 from numpy.typing import NDArray
 from polars.exceptions import PolarsError
 
+from mlstream.comparison.table import Table
 from mlstream.errors import ComparisonError
 
 # A column of more values than this is cut into ranges (numbers), or into its most frequent values (all others).
@@ -48,7 +49,7 @@ class Conditions:
             yield name, self.codes == code
 
 
-def evaluate(expression: str, records: pl.DataFrame) -> Conditions:
+def evaluate(expression: str, records: Table) -> Conditions:
     """What the experiment wrote: a condition, or an expression with a slice for each of its values.
 
     Raises:
@@ -71,7 +72,7 @@ def evaluate(expression: str, records: pl.DataFrame) -> Conditions:
     return cut_column(sql, found)
 
 
-def cut_columns(records: pl.DataFrame, columns: Sequence[str]) -> Iterator[Conditions]:
+def cut_columns(records: Table, columns: Sequence[str]) -> Iterator[Conditions]:
     """The conditions of each column that can be cut."""
     for name in columns:
         found = cut_column(quoted(name), records[name])
@@ -174,7 +175,7 @@ def first_line(exc: PolarsError) -> str:
     return str(exc).strip().split("\n", 1)[0]
 
 
-def _wrong(expression: str, records: pl.DataFrame, exc: PolarsError) -> ComparisonError:
+def _wrong(expression: str, records: Table, exc: PolarsError) -> ComparisonError:
     try:
         absent = [name for name in pl.sql_expr(expression).meta.root_names() if name not in records.columns]
     except PolarsError:

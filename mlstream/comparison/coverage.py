@@ -25,13 +25,15 @@ class Paired:
 
     Attributes:
         records: in the order of the input.
-        predictions: version → its rows for these records, in the same order.
+        predictions: version → what it said of these records, in the same order.
         coverage: what each version answered of the whole input.
+        kept: which records of the input these are; None when they are all.
     """
 
     records: pl.DataFrame
     predictions: Mapping[str, pl.DataFrame]
     coverage: tuple[Coverage, ...]
+    kept: pl.Series | None = None
 
 
 def pair(
@@ -63,7 +65,7 @@ def pair(
             raise CoverageError("no record was answered by every version: there is nothing to compare")
         kept = pl.Series(everywhere)
         return Paired(
-            records.filter(kept), {name: found.frame.filter(kept) for name, found in aligned.items()}, coverage
+            records.filter(kept), {name: found.frame.filter(kept) for name, found in aligned.items()}, coverage, kept
         )
     return Paired(records, {name: found.frame for name, found in aligned.items()}, coverage)
 
@@ -78,10 +80,10 @@ class _Aligned:
 def _align(version: str, records: pl.DataFrame, frame: pl.DataFrame, errors: int) -> _Aligned:
     identity = records.select(RECORD)
     keys = frame.select(pl.col(mine).cast(identity.schema[theirs]) for mine, theirs in zip(SOURCE, RECORD, strict=True))
-    frame = frame.with_columns(keys)
     if errors == 0 and keys.rename(dict(zip(SOURCE, RECORD, strict=True))).equals(identity):
         answered = np.ones(records.height, dtype=np.bool_)
-        return _Aligned(frame, answered, Coverage(version, records.height, records.height, 0, 0, 0))
+        return _Aligned(frame.drop(SOURCE), answered, Coverage(version, records.height, records.height, 0, 0, 0))
+    frame = frame.with_columns(keys)
     rows = keys.group_by(SOURCE).len("_rows")
     strange = rows.join(identity, left_on=SOURCE, right_on=RECORD, how="anti")
     if strange.height:
@@ -94,9 +96,7 @@ def _align(version: str, records: pl.DataFrame, frame: pl.DataFrame, errors: int
         )
     once = rows.filter(pl.col("_rows") == 1)
     single = frame.join(once, on=SOURCE, how="semi").with_columns(pl.lit(True).alias("_answered"))
-    joined = identity.join(
-        single, left_on=RECORD, right_on=SOURCE, how="left", maintain_order="left", coalesce=True
-    ).rename(dict(zip(RECORD, SOURCE, strict=True)))
+    joined = identity.join(single, left_on=RECORD, right_on=SOURCE, how="left", maintain_order="left", coalesce=True)
     answered = joined["_answered"].fill_null(value=False).to_numpy()
     missing = records.height - rows.height - errors
     if missing < 0:
@@ -107,7 +107,7 @@ def _align(version: str, records: pl.DataFrame, frame: pl.DataFrame, errors: int
             version=version,
         )
     coverage = Coverage(version, records.height, frame.height, errors, missing, frame.height - rows.height)
-    return _Aligned(joined.drop("_answered"), answered, coverage)
+    return _Aligned(joined.drop("_answered", *RECORD), answered, coverage)
 
 
 def _incomplete(coverage: Iterable[Coverage]) -> CoverageError:

@@ -18,6 +18,7 @@ import polars as pl
 
 from mlstream.comparison.result import Change, Disagreement
 from mlstream.comparison.sums import Floats
+from mlstream.comparison.table import Table
 from mlstream.config.models import Task
 
 SHOWN = 20
@@ -42,7 +43,7 @@ class Answered:
     """
 
     task: Task
-    records: pl.DataFrame
+    records: Table
     predictions: Mapping[str, pl.DataFrame]
     labels: pl.Series | None
     classes: Mapping[str, Sequence[str | int]]
@@ -68,15 +69,18 @@ def _disagreements(found: Answered, baseline: str, shown: int) -> Iterator[Disag
         if version == baseline:
             continue
         distance = _distance(found, version, baseline)
-        for at in _farthest(distance, found.records, shown):
+        farthest = _farthest(distance, found.records, shown)
+        # Column by column: each may have to be read, and is in memory alone.
+        columns = {name: found.records[name].gather(farthest) for name in found.records.columns} if farthest else {}
+        for row, at in enumerate(farthest):
             label = None if found.labels is None else _plain(found.labels[at])
             said, base_said = _plain(own["prediction"][at]), _plain(base["prediction"][at])
             yield Disagreement(
                 version=version,
                 baseline=baseline,
-                partition=int(found.records["_partition"][at]),
-                offset=int(found.records["_offset"][at]),
-                timestamp_ms=_time_ms(found.records["_timestamp"][at]),
+                partition=int(columns["_partition"][row]),
+                offset=int(columns["_offset"][row]),
+                timestamp_ms=_time_ms(columns["_timestamp"][row]),
                 distance=float(distance[at]),
                 prediction=said,
                 baseline_prediction=base_said,
@@ -84,7 +88,7 @@ def _disagreements(found: Answered, baseline: str, shown: int) -> Iterator[Disag
                 baseline_score=_score(base, at),
                 label=label,
                 right=None if label is None else _right(found.task, label, said, base_said),
-                columns={name: _plain(found.records[name][at]) for name in found.records.columns if name not in _PLACE},
+                columns={name: _plain(column[row]) for name, column in columns.items() if name not in _PLACE},
             )
 
 
@@ -116,7 +120,7 @@ def _spread(frame: pl.DataFrame, classes: Sequence[str | int], shared: Sequence[
     return whole
 
 
-def _farthest(distance: Floats, records: pl.DataFrame, shown: int) -> list[int]:
+def _farthest(distance: Floats, records: Table, shown: int) -> list[int]:
     apart = np.flatnonzero(distance > 0)
     if apart.size > shown > 0:
         least = np.partition(distance[apart], apart.size - shown)[apart.size - shown]

@@ -21,6 +21,7 @@ from mlstream.comparison.result import SliceResult
 from mlstream.comparison.shift import shift_scores
 from mlstream.comparison.slice_search import choose_loss, search_slices
 from mlstream.comparison.slices import Slice, measure_slices
+from mlstream.comparison.table import Table
 from mlstream.comparison.verdict import holm
 from mlstream.comparison.wholes import Whole
 from mlstream.config import ExperimentConfig
@@ -36,7 +37,7 @@ class Labelled:
     """The labelled records and what is known of them, row by row.
 
     Attributes:
-        records: all paired ones, with their columns.
+        records: the columns of all paired ones.
         chosen: (records,), those that are labelled.
         truth: the labels of the chosen ones.
         answers: of each version to the chosen ones, the baseline first.
@@ -44,7 +45,7 @@ class Labelled:
         whole_blocked: those of figures that are a function of all records; None when there are none.
     """
 
-    records: pl.DataFrame
+    records: Table
     chosen: NDArray[np.bool_]
     truth: Truth
     answers: Sequence[Answer]

@@ -15,6 +15,7 @@ import polars as pl
 
 from mlstream.comparison.result import ColumnDrift, Drift, ScoreShift
 from mlstream.comparison.sums import Floats, add
+from mlstream.comparison.table import Table
 
 LEVELS = tuple(round(level / 40, 3) for level in range(41))
 _DECILES = np.arange(1, 10) / 10
@@ -88,9 +89,7 @@ def shift_scores(predictions: Mapping[str, pl.DataFrame], baseline: str, task: s
         )
 
 
-def find_drift(
-    records: pl.DataFrame, others: pl.DataFrame, *, snapshot_id: str, snapshot_name: str | None = None
-) -> Drift:
+def find_drift(records: Table, others: Table, *, snapshot_id: str, snapshot_name: str | None = None) -> Drift:
     """The columns of a snapshot's records beside those of another, the one that drifted most first.
 
     Args:
@@ -104,7 +103,7 @@ def find_drift(
     return Drift(snapshot_id, snapshot_name, records.height, others.height, tuple(found))
 
 
-def _drift(name: str, records: pl.DataFrame, others: pl.DataFrame) -> ColumnDrift:
+def _drift(name: str, records: Table, others: Table) -> ColumnDrift:
     if name not in others.columns or name not in records.columns:
         where = "this snapshot only" if name in records.columns else "the other snapshot only"
         return _missing(name, records, others, f"in {where}")
@@ -134,7 +133,7 @@ def _drift(name: str, records: pl.DataFrame, others: pl.DataFrame) -> ColumnDrif
     return _missing(name, records, others, f"{own.dtype} is not compared")
 
 
-def _missing(name: str, records: pl.DataFrame, others: pl.DataFrame, note: str) -> ColumnDrift:
+def _missing(name: str, records: Table, others: Table, note: str) -> ColumnDrift:
     shares = [_nulls(frame[name]) if name in frame.columns else None for frame in (records, others)]
     return ColumnDrift(name, "missing", None, None, shares[0], shares[1], note=note)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import polars as pl
 
@@ -10,8 +11,9 @@ from mlstream.comparison.compare import Evidence, Origin, Other
 from mlstream.comparison.cost import read_cost
 from mlstream.comparison.labels import absent_columns, needed_columns
 from mlstream.comparison.result import Cost, Floor
+from mlstream.comparison.table import LateTable
 from mlstream.config import DecodeConfig, LabelConfig
-from mlstream.errors import ComparisonError, CoverageError, LabelError, RunError
+from mlstream.errors import ComparisonError, CoverageError, LabelError, RunError, UnknownSnapshot
 from mlstream.reporting.label_rows import read_label_rows
 from mlstream.reporting.own_functions import load_functions
 from mlstream.runs.outcome import VersionOutcome
@@ -33,10 +35,11 @@ def read_evidence(run: Run, *, against: Snapshot | None = None) -> Evidence:
     """
     config = run.config
     names = complete_versions(run)
-    records, labels = _read_input(run, run.snapshot)
+    snapshot = _scored(run)
+    records, columns, labels = _read_input(run, snapshot)
     return Evidence(
         records=records,
-        predictions={name: _read_predictions(run, name) for name in names},
+        predictions=_Predictions(run, names),
         errors={name: run.versions[name].refused for name in names},
         labels=labels,
         classes={name: known for name in names if (known := run.versions[name].classes) is not None},
@@ -45,7 +48,27 @@ def read_evidence(run: Run, *, against: Snapshot | None = None) -> Evidence:
         costs=tuple(_cost(run.versions[name]) for name in names),
         floor=_floor(run),
         repeats=_repeats(run),
+        columns=columns,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Predictions(Mapping[str, pl.DataFrame]):
+    """Version → its predictions, read when they are asked for and not kept."""
+
+    run: Run
+    names: Sequence[str]
+
+    def __getitem__(self, name: str) -> pl.DataFrame:
+        if name not in self.names:
+            raise KeyError(name)
+        return _read_predictions(self.run, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
 
 
 def read_origin(run: Run) -> Origin:
@@ -66,25 +89,44 @@ def complete_versions(run: Run) -> list[str]:
     return [name for name, outcome in run.versions.items() if outcome.status == "complete"]
 
 
-def _read_input(run: Run, snapshot: Snapshot) -> tuple[pl.DataFrame, pl.DataFrame | None]:
-    """The records that were scored, with all their columns, and the labels when they come from another topic."""
+def _scored(run: Run) -> Snapshot:
+    try:
+        return run.snapshot
+    except UnknownSnapshot as exc:
+        named = "" if run.snapshot_name is None else f"{run.snapshot_name} "
+        raise UnknownSnapshot(
+            f"run {run.id[:12]}: the snapshot that it scored, {named}{run.snapshot_id[:12]}, is not in {run.home.path} "
+            "any more",
+            hint="bring it back: mlstream snapshot pull",
+            run_id=run.id,
+        ) from exc
+
+
+def _read_input(run: Run, snapshot: Snapshot) -> tuple[pl.DataFrame, LateTable, pl.DataFrame | None]:
+    """The records that were scored with what is needed of each, all their columns, and labels from elsewhere."""
     config = run.config
     rule = config.labels
     whole = snapshot.scan(config.input.topic, decode=config.input.decode)
     names = whole.collect_schema().names()
     if rule is None:
-        return whole.select(_record_columns(names)).collect(), None
+        records = whole.select(_PLACE).collect().rechunk()
+        return records, LateTable(whole, _record_columns(names), records.height), None
     of_record, of_label = needed_columns(rule)
     absent = [name for name in of_record if name not in names]
     if absent:
         key = "labels.value" if rule.source is None else "labels.on"
         raise absent_columns(key, absent, "the record", names)
-    records = whole.select(_record_columns(names, of_record)).collect()
+    # Functions of the experiment's own are given all columns; of a misspelt group all are told.
+    group = () if config.ranking is None else (config.ranking.group,)
+    every = bool(config.custom_metrics) or not set(group) <= set(names)
+    needed = _record_columns(names if every else (), (*of_record, *(() if every else group)))
+    records = whole.select(needed).collect().rechunk()
+    columns = LateTable(whole, _record_columns(names, of_record), records.height)
     if rule.source is None:
-        return records, None
+        return records, columns, None
     if rule.topic is None:
-        return records, read_label_rows(rule, snapshot)
-    return records, _scan(snapshot, _label_topic(rule, snapshot), rule.decode, of_label)
+        return records, columns, read_label_rows(rule, snapshot)
+    return records, columns, _scan(snapshot, _label_topic(rule, snapshot), rule.decode, of_label)
 
 
 def _record_columns(names: Sequence[str], needed: Sequence[str] = ()) -> list[str]:
@@ -113,14 +155,25 @@ def _scan(snapshot: Snapshot, topic: str, decode: DecodeConfig, columns: Sequenc
 
 
 def _read_predictions(run: Run, version: str) -> pl.DataFrame:
-    frame = run.predictions(version).collect()
-    strange = frame["source_topic"].unique().to_list()
+    try:
+        frame = run.predictions(version)
+        if "floats" in run.outcome(version).columns.values():
+            frame = frame.collect().lazy()  # lists are decoded now: once
+        strange = frame.select(pl.col("source_topic").unique()).collect(engine="streaming")["source_topic"].to_list()
+        said = frame.drop("source_topic", "timestamp").collect().rechunk()
+    except UnknownSnapshot as exc:
+        raise UnknownSnapshot(
+            f"run {run.id[:12]}: the predictions of {version} are not in {run.home.path} any more",
+            hint="bring them back, mlstream snapshot pull, or compute them again, mlstream run --force",
+            run_id=run.id,
+            version=version,
+        ) from exc
     if strange not in ([], [run.input.topic]):
         raise CoverageError(
             f"{version}: its predictions are for {', '.join(sorted(strange))}, and the run scored {run.input.topic}",
             version=version,
         )
-    return frame.drop("source_topic", "timestamp")
+    return said
 
 
 def _read_other(snapshot: Snapshot, topic: str, decode: DecodeConfig) -> Other:
@@ -132,7 +185,8 @@ def _read_other(snapshot: Snapshot, topic: str, decode: DecodeConfig) -> Other:
         )
     frame = snapshot.scan(topic, decode=decode)
     names = frame.collect_schema().names()
-    return Other(snapshot.id, snapshot.name, frame.select(_record_columns(names)).collect())
+    rows = int(frame.select(pl.len()).collect().item())
+    return Other(snapshot.id, snapshot.name, LateTable(frame, _record_columns(names), rows))
 
 
 def _cost(outcome: VersionOutcome) -> Cost:

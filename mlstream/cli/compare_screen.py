@@ -262,6 +262,7 @@ def _notes(found: Comparison) -> Iterator[str]:
         yield f"? {named}: {reason}"
     told = {delta.reason for delta in found.deltas}
     yield from wording.undefined(found, told=told)
+    yield from wording.about(found)
     independent = [delta for delta in found.deltas if delta.independent_p is not None]
     if independent:
         p_values = ", ".join(f"{delta.version}{_UNBROKEN}{_p(delta.independent_p or 0.0)}" for delta in independent)

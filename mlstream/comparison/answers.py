@@ -68,7 +68,7 @@ class Answer:
     classes: tuple[Class, ...] = ()
     own: Mapping[str, Floats] = field(default_factory=dict)
     whole: Mapping[str, WholeFigure] = field(default_factory=dict)
-    kept: dict[str, tuple[Integers, Integers]] = field(default_factory=dict, repr=False, compare=False)
+    kept: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 def read_truth(task: Task, labels: pl.Series) -> Truth:

@@ -14,6 +14,7 @@ Student's t with one degree of freedom less than there are blocks in which the f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -53,17 +54,19 @@ class Estimate:
         error: its standard error.
         roots: (resamples,), studentised distances from the observed figure, sorted.
         freedom: degrees of freedom of the Student's t that bounds them from below.
+        off: how far `value` may be from the exact figure at most; it widens intervals.
     """
 
     value: float
     error: float
     roots: Floats
     freedom: int
+    off: float = 0.0
 
     def interval(self, confidence: float) -> tuple[float, float] | None:
         """The interval with equal tails, or None when fewer than two blocks tell anything."""
         if self.error == 0.0:
-            return self.value, self.value
+            return self.value - self.off, self.value + self.off
         if self.freedom < 1:
             return None
         tail = (1 - confidence) / 2
@@ -71,16 +74,17 @@ class Estimate:
         # The order statistics that leave `tail` of resamples + 1 on either side (Davison & Hinkley 1997, section 5.2).
         rank = max(int((self.roots.size + 1) * tail + 1e-9), 1)
         low, high = float(self.roots[rank - 1]), float(self.roots[-rank])
-        return self.value - max(high, bound) * self.error, self.value - min(low, -bound) * self.error
+        above, below = max(high, bound) * self.error, min(low, -bound) * self.error
+        return self.value - above - self.off, self.value - below + self.off
 
     def p_value(self) -> float | None:
         """Two-sided, of the figure being zero; the same decision as the interval's. Not below 2 / (resamples + 1)."""
         size = self.roots.size
         if self.error == 0.0:
-            return 1.0 if self.value == 0.0 else 2 / (size + 1)
+            return 1.0 if abs(self.value) <= self.off else 2 / (size + 1)
         if self.freedom < 1:
             return None
-        root = self.value / self.error
+        root = math.copysign(max(abs(self.value) - self.off, 0.0), self.value) / self.error
         below, not_above = np.searchsorted(self.roots, root, "left"), np.searchsorted(self.roots, root, "right")
         beyond = min(size - int(below), int(not_above))
         return min(1.0, max(2 * (beyond + 1) / (size + 1), 2 * float(stdtr(self.freedom, -abs(root)))))

@@ -23,7 +23,7 @@ from mlstream.comparison.bootstrap import Estimate, Figure, Quantity, estimate, 
 from mlstream.comparison.calibration import CalibrationError
 from mlstream.comparison.metrics import METRICS, CoverageGap, Metric, own_mean, pinball
 from mlstream.comparison.ranked import find_ranked
-from mlstream.comparison.ranking import RANKING_METRICS
+from mlstream.comparison.ranking import RANKING_METRICS, error_bound
 from mlstream.comparison.result import Blocks, DeltaResult, Interval, MetricResult, Series
 from mlstream.comparison.series import over_time
 from mlstream.comparison.sums import Floats, Integers
@@ -72,6 +72,7 @@ class Row:
         values: version → the exact figure.
         tables: version → (blocks, columns).
         records: how many it is over.
+        errors: version → how far its value may be from the exact one at most.
     """
 
     metric: Metric
@@ -79,6 +80,7 @@ class Row:
     values: Mapping[str, float]
     tables: Mapping[str, Floats]
     records: int
+    errors: Mapping[str, float]
 
     def defined(self, pair: Pair) -> bool:
         """Whether all versions of the pair have the figure."""
@@ -88,6 +90,10 @@ class Row:
         """The value, or the difference."""
         own, other = pair
         return self.values[own] - (0.0 if other is None else self.values[other])
+
+    def off(self, pair: Pair) -> float:
+        """How far that may be from the exact one at most."""
+        return sum(self.errors[name] for name in pair if name is not None)
 
     def influence(self, pair: Pair) -> Floats:
         """How much each block moves the value, or the difference: (blocks,)."""
@@ -212,6 +218,7 @@ def tally(metric: Metric, truth: Truth, answers: Sequence[Answer], block: Intege
     undefined = {}
     values = {}
     tables = {}
+    errors = {}
     for answer in answers:
         reason = metric.undefined(truth, answer)
         if reason is not None:
@@ -227,7 +234,8 @@ def tally(metric: Metric, truth: Truth, answers: Sequence[Answer], block: Intege
             undefined[answer.version] = exc.message
             continue
         tables[answer.version], values[answer.version] = table, value
-    return Row(metric, undefined, values, tables, len(truth))
+        errors[answer.version] = error_bound(metric, truth, answer)
+    return Row(metric, undefined, values, tables, len(truth), errors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +304,7 @@ def estimate_rows(
     )
     answered = [(row, wanted) for row, wanted in zip(rows, keys, strict=True) if wanted]
     return {
-        (row.metric.name, pair): one
+        (row.metric.name, pair): replace(one, off=row.off(pair)) if row.off(pair) else one
         for (row, wanted), estimates in zip(answered, found, strict=True)
         for pair, one in zip(wanted, estimates, strict=True)
     }
@@ -314,6 +322,7 @@ def _metric_result(config: ExperimentConfig, row: Row, version: str, found: Esti
         interval=None if bounds is None else Interval(max(bounds[0], least), min(bounds[1], most), confidence),
         higher_is_better=row.metric.higher_is_better,
         undefined=row.undefined.get(version),
+        error_bound=row.errors.get(version, 0.0),
     )
 
 
@@ -353,6 +362,7 @@ def delta_result(
         verdict=judgement.verdict,
         reason=judgement.reason,
         independent_p=independent.get(own) if name == "accuracy" else None,
+        error_bound=row.off(pair) if row.defined(pair) else 0.0,
         more_records=None if judgement.times is None else math.ceil((judgement.times - 1) * row.records),
     )
 

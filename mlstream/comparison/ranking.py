@@ -5,6 +5,9 @@ for a version and shared by all blocks, and each block counts its negatives and 
 hold equally many positives each, half equally many negatives, so that the ends where the two classes are rare are as
 fine as the middle; equal scores are never parted. Only the spread of an interval comes from the histograms, its middle
 is the exact figure; how far the figure of the histograms is from it is reported with every comparison.
+
+Of more than EXACT_ROWS records the scores are not sorted but counted (`counted.py`), which takes no more memory for
+more of them; the figure is then known up to a bound, which goes with it.
 """
 
 from __future__ import annotations
@@ -16,10 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlstream.comparison.answers import Answer, Truth
+from mlstream.comparison.counted import Counted, count_scores
 from mlstream.comparison.metrics import Metric, divide, one_class, without_scores
 from mlstream.comparison.sums import Floats, Integers, places
 
 BINS = 256
+# Sorting the scores of so many records takes more than two gigabytes.
+EXACT_ROWS = 50_000_000
 
 
 def score_grid(score: Floats, positive: NDArray[np.bool_]) -> Floats:
@@ -30,6 +36,15 @@ def score_grid(score: Floats, positive: NDArray[np.bool_]) -> Floats:
         # Sorting takes less time than to find that many of its places.
         edges.append(np.sort(part)[at] if part.size else part)
     return np.unique(np.concatenate(edges))
+
+
+def _histograms(score: Floats, positive: NDArray[np.bool_], block: Integers, blocks: int) -> Integers:
+    edges = score_grid(score, positive)
+    bins = edges.size + 1
+    cell = places(score, edges)
+    cell += block * (2 * bins)
+    np.add(cell, bins, out=cell, where=positive)
+    return np.bincount(cell, minlength=blocks * 2 * bins).reshape(blocks, 2 * bins)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +65,14 @@ class _Ranking:
             raise ValueError(f"{answer.version} gives no scores")
         known = answer.kept.get("histograms")
         if known is None or known[0] is not block or len(known[1]) != blocks:
-            edges = score_grid(answer.score, truth.values)
-            bins = edges.size + 1
-            cell = places(answer.score, edges)
-            cell += block * (2 * bins)
-            np.add(cell, bins, out=cell, where=truth.values)
-            known = (block, np.bincount(cell, minlength=blocks * 2 * bins).reshape(blocks, 2 * bins))
+            counted = find_counted(truth, answer)
+            if counted is not None:
+                known = (block, counted.histograms(answer.score, truth.values, block, blocks, BINS))
+            else:
+                known = (block, _histograms(answer.score, truth.values, block, blocks))
             answer.kept["histograms"] = known  # the other ranking metric has the same
-        return known[1].astype(np.float64)
+        table: Floats = known[1].astype(np.float64)
+        return table
 
     def support(self, sums: Floats) -> tuple[int, str]:
         negatives, positives = np.split(sums, 2, axis=-1)
@@ -103,6 +118,10 @@ class AveragePrecision(_Ranking):
     name: str = "average_precision"
 
     def point(self, truth: Truth, answer: Answer, total: Floats) -> float:
+        counted = find_counted(truth, answer)
+        if counted is not None:
+            low, high = counted.average_precision()
+            return (low + high) / 2
         negatives, positives = count_levels(truth, answer)
         positives, negatives = positives[::-1], negatives[::-1]
         hits = np.cumsum(positives)
@@ -128,17 +147,47 @@ class AveragePrecision(_Ranking):
 RANKING_METRICS: Mapping[str, Metric] = {metric.name: metric for metric in (RocAuc(), AveragePrecision())}
 
 
-def count_levels(truth: Truth, answer: Answer) -> tuple[Integers, Integers]:
-    """Negatives and positives at each different score, from the lowest up: int64. Sorts once and keeps it."""
+def find_counted(truth: Truth, answer: Answer) -> Counted | None:
+    """The scores of more than EXACT_ROWS records, counted once and kept; None of fewer."""
     if answer.score is None:
         raise ValueError(f"{answer.version} gives no scores")
+    if answer.score.size <= EXACT_ROWS:
+        return None
+    if "counted" not in answer.kept:
+        answer.kept["counted"] = count_scores(answer.score, truth.values)
+    counted: Counted = answer.kept["counted"]
+    return counted
+
+
+def error_bound(metric: Metric, truth: Truth, answer: Answer) -> float:
+    """How far the figure may be from the exact one at most: 0 but for those of more than EXACT_ROWS records."""
+    counted = find_counted(truth, answer) if metric.name in RANKING_METRICS else None
+    if counted is None:
+        return 0.0
+    if metric.name == "roc_auc":
+        return counted.auc_error()
+    low, high = counted.average_precision()
+    return (high - low) / 2
+
+
+def count_levels(truth: Truth, answer: Answer) -> tuple[Integers, Integers]:
+    """Negatives and positives at each different score, from the lowest up: int64. Sorts once and keeps it.
+
+    Of more than EXACT_ROWS records at each cell of the grid that they are counted in.
+    """
+    if answer.score is None:
+        raise ValueError(f"{answer.version} gives no scores")
+    counted = find_counted(truth, answer)
+    if counted is not None:
+        return counted.negatives, counted.positives
     if "levels" not in answer.kept:
         score = np.sort(answer.score)
         starts = np.flatnonzero(np.concatenate([[True], score[1:] != score[:-1]]))
         ranks = np.searchsorted(np.sort(answer.score[truth.values]), score[starts], side="left")
         positives = np.diff(ranks, append=int(np.count_nonzero(truth.values)))
         answer.kept["levels"] = (np.diff(starts, append=score.size) - positives, positives)
-    return answer.kept["levels"]
+    levels: tuple[Integers, Integers] = answer.kept["levels"]
+    return levels
 
 
 def _from_the_top(sums: Floats) -> tuple[Floats, Floats, Floats]:

@@ -109,7 +109,10 @@ class Blocks:
 
 @dataclass(frozen=True, slots=True)
 class MetricResult:
-    """One version's value of one metric over the labelled records."""
+    """One version's value of one metric over the labelled records.
+
+    `error_bound` says how far the exact figure may be from it at most; 0 but for ranking metrics of very many records.
+    """
 
     version: str
     metric: str
@@ -117,6 +120,7 @@ class MetricResult:
     interval: Interval | None
     higher_is_better: bool
     undefined: str | None = None
+    error_bound: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +130,8 @@ class DeltaResult:
     `p_adjusted` is corrected (Holm) for all pairs of version × metric of the comparison. `verdict` reads the interval
     and the margin; `reason` says why it is inconclusive. `independent_p` is McNemar's exact p-value, which would hold
     if records were independent: it is shown beside accuracy and sets no verdict. `more_records` is about how many more
-    labelled records like these would settle an inconclusive one; None when nothing says so.
+    labelled records like these would settle an inconclusive one; None when nothing says so. `error_bound` says how far
+    the exact difference may be from `delta` at most; intervals and verdicts count it in.
     """
 
     version: str
@@ -141,6 +146,7 @@ class DeltaResult:
     reason: str | None = None
     independent_p: float | None = None
     more_records: int | None = None
+    error_bound: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,10 @@ METRIC_NAMES = {
     "mae": "MAE",
     "rmse": "RMSE",
     "r2": "R²",
+    "ndcg_at_k": "NDCG@k",
+    "precision_at_k": "Precision@k",
+    "mrr": "MRR",
+    "map": "MAP",
 }
 VERDICTS: tuple[Verdict, ...] = ("better", "worse", "equivalent", "inconclusive")
 SIGNS: dict[Verdict, str] = {"better": "▲", "worse": "▼", "equivalent": "≈", "inconclusive": "?"}
@@ -210,6 +214,7 @@ def method(comparison: Comparison) -> list[str]:
             f"Paired block bootstrap over {blocks.count} blocks of {duration(blocks.length_s)} of event time "
             f"({blocks.chosen}){times}"
         )
+    sentences += about(comparison)
     margins = {delta.metric: delta.margin for delta in comparison.deltas if delta.margin}
     if margins:
         shown = (f"{number(margin)} in {metric_name(metric)}" for metric, margin in margins.items())
@@ -220,6 +225,37 @@ def method(comparison: Comparison) -> list[str]:
             of = listed(f"{delta.version} on {metric_name(delta.metric)}" for delta in found)
             sentences.append(f"Inconclusive: {of} ({reason})")
     return [*sentences, *undefined(comparison)]
+
+
+def about(comparison: Comparison) -> list[str]:
+    """What must be known to read some of the figures: how rankings are made, which have blocks of their own, and which
+    are known up to a bound only. Sentences without their full stop.
+    """
+    sentences = []
+    ranking = comparison.settings.get("ranking")
+    if ranking:
+        sentences.append(f"Ranked are the records with the same {ranking['group']}; k is {ranking['k']}")
+    blocks = comparison.settings.get("whole_blocks")
+    if blocks:
+        own = comparison.settings.get("custom_metrics") or {}
+        names = listed(metric_name(name) for name, how in own.items() if how.get("of") == "whole")
+        sentences.append(
+            f"Of {names} the spread is that of a jackknife over {blocks['count']} blocks of "
+            f"{duration(blocks['length_s'])}"
+        )
+    bounds: dict[str, list[str]] = {}
+    for result in comparison.metrics:
+        if result.error_bound:
+            bounds.setdefault(result.metric, []).append(f"{_at_most(result.error_bound)} ({result.version})")
+    for metric, told in bounds.items():
+        sentences.append(f"Scores are counted, not sorted: {metric_name(metric)} is off by at most {listed(told)}")
+    return sentences
+
+
+def _at_most(bound: float) -> str:
+    """Two digits, rounded up."""
+    unit = 10.0 ** (math.floor(math.log10(bound)) - 1)
+    return f"{math.ceil(bound / unit - 1e-9) * unit:.2g}"
 
 
 def undefined(comparison: Comparison, *, told: Collection[str | None] = ()) -> list[str]:

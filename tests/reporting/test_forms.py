@@ -120,3 +120,26 @@ def test_a_dead_server_leaves_everything_to_be_sent(
 def test_what_is_noted_for_sending_survives_as_it_was() -> None:
     facts = example_run()
     assert RunFacts.from_dict(facts.to_dict()) == facts
+
+
+def test_what_figures_need_to_be_read_with_is_in_every_form(bare_cli: Call, home: Home, tmp_path: Path) -> None:
+    found = example_comparison()
+    bounds = {("v1", "roc_auc"): 1.21e-6, ("v3", "roc_auc"): 2e-5}
+    metrics = tuple(replace(it, error_bound=bounds.get((it.version, it.metric), 0.0)) for it in found.metrics)
+    own = {"profit": {"value": "1", "of": "whole"}, "cost": {"value": "1"}}
+    blocks = {"count": 92, "length_s": 3600.0, "chosen": "given"}
+    ranking = {"group": "search_id", "k": 5}
+    settings = {**found.settings, "custom_metrics": own, "whole_blocks": blocks, "ranking": ranking}
+    keep(replace(found, metrics=metrics, settings=settings), home)
+    page = tmp_path / "page.html"
+    for done in (bare_cli("compare", "show", "--html", page), bare_cli("compare", "show", "--markdown")):
+        assert done.exit_code == 0, done.stderr
+        for told in (
+            "Scores are counted, not sorted: ROC AUC is off by at most 1.3e-06 (v1) and 2e-05 (v3)",
+            "Of Profit the spread is that of a jackknife over 92 blocks of 1 h",
+            "Ranked are the records with the same search_id; k is 5",
+        ):
+            assert told in " ".join(done.stdout.replace("\\", "").split())
+            assert told in " ".join(page.read_text(encoding="utf-8").split())
+    keep(found, home)
+    assert "counted" not in bare_cli("compare", "show").stdout

@@ -55,8 +55,10 @@ def train(
         from rich.table import Table
 
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for name, justify in (("version", "left"), ("file", "left"), ("records", "right"), ("seconds", "right")):
-            table.add_column(name, justify="right" if justify == "right" else "left", no_wrap=True)
+        for name in ("version", "file"):
+            table.add_column(name, overflow="fold")
+        for name in ("records", "seconds"):
+            table.add_column(name, justify="right", no_wrap=True)
         table.add_column("digest", no_wrap=True)
         for part in trained:
             shown = str(part.path.relative_to(found.root)) if part.path.is_relative_to(found.root) else str(part.path)

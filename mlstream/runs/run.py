@@ -127,7 +127,7 @@ class Run(Displayed):
             raise RunIncomplete(f"run {self.id[:12]} was cut off", hint="run it again", run_id=self.id)
         failed = [found for found in self.versions.values() if found.status != "complete"]
         if failed:
-            words = [f"version {found.name} failed: {found.error}{explain(found)}" for found in failed]
+            words = [f"version {found.name} failed: {explain(found)}" for found in failed]
             raise RunError(
                 f"run {self.id[:12]}: {len(failed)} of {len(self.versions)} versions failed\n" + "\n".join(words),
                 hint="correct what their logs say and run again; what is complete stays",
@@ -309,7 +309,9 @@ def _short(found: VersionOutcome) -> str:
 
 
 def explain(found: VersionOutcome) -> str:
-    """What to do about a version that failed, where its log is and how that ends, a line each."""
+    """Why a version failed, what to do about it, where its log is and how that ends, a line each."""
     lines = [] if found.hint is None else [f"fix: {found.hint}"]
     lines.append(f"its log: {found.log}")
-    return "".join(f"\n  {line}" for line in [*lines, *(f"  {line}" for line in found.log_tail)])
+    return str(found.error).removeprefix(f"version {found.name}: ") + "".join(
+        f"\n  {line}" for line in [*lines, *(f"  {line}" for line in found.log_tail)]
+    )

@@ -137,7 +137,8 @@ def test_elsewhere_each_step_is_a_line_that_is_said_once(capsys: pytest.CaptureF
         "decoding 2,000,000 records",
         "v1: loading",
         "v1: 2,000,000 records, freezing",
-        "v1: done, p50/p95/p99 18/24/24 ms a batch and 1.8/2.4/2.4 µs a record, CPU 12 s, 312MB, 2 errors",
+        "v1: done, 2 errors, CPU 12 s, 312MB",
+        "  p50/p95/p99 18/24/24 ms a batch and 1.8/2.4/2.4 µs a record",
         "v2: failed",
     ]
     assert line_of(scoring(5)) is None

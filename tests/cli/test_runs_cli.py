@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from mlstream import Connection
+from mlstream import Connection, open_run
+from mlstream.cli.context import Session
+from mlstream.cli.runs.screen import print_outcomes
 from mlstream.home import Home
 from tests.cli.test_run_cli import narrow
 from tests.conftest import Called
@@ -52,7 +57,8 @@ def test_dry_run_then_repeat_then_show_then_rm(cli: Cli, shop: Shop) -> None:
 
     done = cli("run", config, "--snapshot", shop.snapshot, "--repeat", "2")
     assert done.exit_code == 0, done.stderr
-    assert "v1 again: done, p50/p95/p99 " in done.stderr
+    assert "v1 again: done, 0 errors, CPU " in done.stderr
+    assert "B\n  p50/p95/p99 " in done.stderr
     assert f"repeat: v1 computed 2 times over {ROWS} records: equal, bit by bit" in done.stdout
     record = cli("run", "show", "--json").json
     assert record["id"] == said["run_id"]
@@ -71,6 +77,22 @@ def test_dry_run_then_repeat_then_show_then_rm(cli: Cli, shop: Shop) -> None:
     assert " ".join(table.splitlines()[2].split()) == "version p50 p95 p99 p99.9 most batches record µs"
     assert [line.split()[0] for line in table.splitlines()[3:5]] == ["v1", "v2"]
     assert narrow(table)
+
+    # names that are too long take several lines; no figure loses a digit for them
+    session = Session()
+    session.out = Console(width=80, file=(screen := io.StringIO()), color_system=None)
+    run = open_run(record["id"], home=shop.home)
+    outcome = run.outcome("v1")
+    assert outcome.measured is not None
+    large = replace(outcome.measured, rows=98_765_432, seconds=10.0, cpu_seconds=12345.6, memory_bytes=123_456_000_000)
+    long = replace(outcome, name="an-awfully-long-name-of-a-version", rows=98_765_432, measured=large)
+    print_outcomes(session, replace(run, versions={long.name: long, "v2": run.outcome("v2")}))
+    text = screen.getvalue()
+    assert narrow(text)
+    for figure in ("98,765,432 9,876,543 ", " 12345.6 123,456 MB ", f" {outcome.digest[:8]}", f" {ROWS} "):
+        assert figure in text
+    width = text.index("status") - 1
+    assert "".join(line[:width].strip() for line in text.splitlines()[1:6]).startswith(long.name)
 
     listed = cli("run", "ls")
     assert "repeated baselines that are not shown: 1; --all shows them" in listed.stderr

@@ -142,13 +142,16 @@ def test_show_says_what_a_version_resolves_to_and_what_differs_from_the_commit(b
     )
     assert f"commit       {clean}, as committed" in bare_cli("version", "show", "now").stdout.splitlines()
     with_file = bare_cli("version", "show", "with").stdout
-    assert f"commit       {clean}, as committed but for:\n             table.csv, which git ignores\n" in with_file
+    assert (
+        f"commit       {clean}, as committed\n             but for these, which git ignores:\n             table.csv\n"
+        in with_file
+    )
     assert narrow(with_file)
     repo.write("shop/weights.py", "FACTOR = 0.25\n")
     with_both = bare_cli("version", "show", "with").stdout
     assert (
         f"commit       {clean}, and these differ from it:\n             shop/weights.py\n"
-        "             table.csv, which git ignores\ndifference   "
+        "             and these, which git ignores:\n             table.csv\ndifference   "
     ) in with_both
 
 

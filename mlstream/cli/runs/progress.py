@@ -171,7 +171,7 @@ def _used(figures: Figures | None) -> tuple[str, str, str, str]:
 
 
 def line_of(progress: Progress) -> str | None:
-    """What a line says of a step, None when it says nothing new."""
+    """What a line says of a step (of the last step of a version, two lines); None when it says nothing new."""
     run_id = "" if progress.run_id is None else progress.run_id[:12]
     if progress.stage == "reused":
         return f"the same run was computed before ({run_id}); --force computes it again"
@@ -184,7 +184,7 @@ def line_of(progress: Progress) -> str | None:
     if progress.stage == "freezing" and progress.state == "running":
         return f"{progress.version}: {progress.rows:,} records, freezing"
     if progress.stage == "freezing":
-        return f"{progress.version}: done{_in_words(progress.figures)}, {progress.errors:,} errors"
+        return f"{progress.version}: done, {progress.errors:,} errors{_in_words(progress.figures)}"
     return f"{progress.version}: loading" if progress.state == "loading" else None
 
 
@@ -192,7 +192,7 @@ def _in_words(figures: Figures | None) -> str:
     if figures is None:
         return ""
     batch, record, cpu, memory = _used(figures)
-    return f", p50/p95/p99 {batch} ms a batch and {record} µs a record, CPU {cpu} s, {memory}B"
+    return f", CPU {cpu} s, {memory}B\n  p50/p95/p99 {batch} ms a batch and {record} µs a record"
 
 
 def short(number: float) -> str:

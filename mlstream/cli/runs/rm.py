@@ -44,10 +44,12 @@ def rm(session: Session, run_ids: tuple[str, ...], force: bool, keep_topics: boo
             removed += gone
             if not as_json:
                 for line in (line for each in gone for line in _lines(each)):
-                    session.out.print(line, markup=False, soft_wrap=True)
+                    session.line(line)
     finally:
         if as_json and removed:
             session.emit_json({"removed": [_json(each) for each in removed]})
+        elif any(each.names for each in removed):
+            session.say("the data of these names goes with `mlstream snapshot gc --yes`")
 
 
 def _connection(session: Session, found: Run) -> Connection:
@@ -71,7 +73,7 @@ def _lines(each: Removed) -> Iterator[str]:
     for group in each.groups:
         yield f"  group {group}"
     for name in each.names:
-        yield f"  snapshot name {name}; its data goes with `mlstream snapshot gc --yes`"
+        yield f"  snapshot name {name}"
     for why in each.stays:
         yield f"  stays: {why}"
     if each.comparisons:

@@ -22,11 +22,11 @@ _COLOURS = {"complete": "green", "partial": "yellow", "failed": "red", "incomple
 def print_outcomes(session: Session, found: Run) -> None:
     """A row a version, and the topics."""
     table = plain_table(
-        "version", "status", ">records", ">records/s", ">p50 ms", ">p99 ms", ">CPU s", ">memory", "digest"
+        "~version", "status", ">records", ">records/s", ">p50 ms", ">p99 ms", ">CPU s", ">memory", "digest"
     )
     for outcome in found.versions.values():
         table.add_row(outcome.name, coloured(outcome.status), *_figures(outcome), outcome.digest[:8])
-    session.out.print(table)
+    print_narrow(session, table)
     topics = [outcome for outcome in found.versions.values() if outcome.status == "complete"]
     if topics:
         session.out.print("\ntopics, frozen as snapshots of the same names:")
@@ -65,8 +65,18 @@ def plain_table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in columns:
         justify: Literal["left", "right"] = "right" if name.startswith(">") else "left"
-        table.add_column(name.lstrip(">~"), justify=justify, no_wrap=not name.startswith("~"), overflow="fold")
+        title, folds = name.lstrip(">~"), name.startswith("~")
+        least = len(title) if folds else None
+        table.add_column(title, justify=justify, no_wrap=not folds, overflow="fold", min_width=least)
     return table
+
+
+def print_narrow(session: Session, table: Table) -> None:
+    """A table whose columns move together where it is too wide; what is left over is broken off its texts."""
+    console = session.out
+    if console.measure(table, options=console.options.update(max_width=1000)).maximum > console.width:
+        table.padding = (0, 1, 0, 0)
+    console.print(table)
 
 
 def coloured(status: str) -> str:

@@ -10,6 +10,7 @@ import click
 from mlstream.cli.context import Session
 from mlstream.cli.runs.progress import brief
 from mlstream.cli.runs.screen import JSON, plain_table, print_outcomes, repeat_text, run_json
+from mlstream.cli.versions.choosing import shown_path
 
 if TYPE_CHECKING:
     from mlstream.runs.run import Run
@@ -44,7 +45,7 @@ def show(session: Session, run_id: str | None, as_json: bool) -> None:
     _print_latency(session, found)
     for outcome in found.versions.values():
         if outcome.error is not None:
-            text = f"\n{outcome.name} failed: {outcome.error}{explain(outcome)}"
+            text = f"\n{outcome.name} failed: {explain(outcome)}"
             session.out.print(text, markup=False, soft_wrap=True)
 
 
@@ -53,7 +54,10 @@ def _facts(found: Run) -> Iterator[tuple[str, str]]:
     yield "status", found.status
     if found.repeats is not None:
         yield "repeats", f"the baseline of run {found.repeats[:12]}"
-    yield "experiment", f"{found.experiment}{'' if found.config_path is None else f' ({found.config_path})'}"
+    yield (
+        "experiment",
+        f"{found.experiment}{'' if found.config_path is None else f' ({shown_path(found.config_path)})'}",
+    )
     yield "snapshot", f"{found.snapshot_name or '(no name)'} {found.snapshot_id[:12]}"
     ranges = found.input.ranges
     yield "input", f"{found.input.topic}, {found.input.rows:,} records in {len(ranges)} partitions"
@@ -97,7 +101,7 @@ def _facts(found: Run) -> Iterator[tuple[str, str]]:
     repeat = repeat_text(found)
     if repeat is not None:
         yield "repeat", repeat
-    yield "record", str(found.path)
+    yield "record", f"{shown_path(found.path.parent)}/{found.id[:12]}*.json"
 
 
 def _packages(packages: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -111,7 +115,7 @@ def _print_latency(session: Session, found: Run) -> None:
     """How long the model took for a batch, as a distribution, and for a record."""
     from mlstream.runs.latency import bars, percentiles_ms
 
-    table = plain_table("version", ">p50", ">p95", ">p99", ">p99.9", ">most", "batches", ">record µs")
+    table = plain_table("~version", ">p50", ">p95", ">p99", ">p99.9", ">most", "batches", ">record µs")
     table.padding = (0, 1, 0, 0)
     for outcome in found.versions.values():
         latency, of_record = outcome.latency, outcome.record_latency

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from mlstream.cli.versions.choosing import BUILDING, CONFIG, JSON, VERSION, expe
 
 if TYPE_CHECKING:
     from mlstream.runs.batch_figures import Asked, BatchCheck, Mismatch
+
+_COLUMNS = 80
 
 
 @click.command()
@@ -77,9 +80,15 @@ def _print(session: Session, found: BatchCheck) -> None:
         session.line("equal, bit by bit")
     for asked in (found.again, *found.sizes):
         if asked.first is not None:
-            session.line(_words(asked, asked.first))
+            for line in _words(asked, asked.first):
+                session.line(line)
 
 
-def _words(asked: Asked, first: Mismatch) -> str:
-    place = f"partition {first.partition} offset {first.offset}"
-    return f"{place}: {first.column} {first.usual!r}, in batches of {asked.batch_rows:,} {first.now!r}"
+def _words(asked: Asked, first: Mismatch) -> Iterator[str]:
+    """The first answer that differs, in one line or two."""
+    usual = f"partition {first.partition} offset {first.offset}: {first.column} {first.usual!r},"
+    now = f"in batches of {asked.batch_rows:,} {first.now!r}"
+    if len(usual) + 1 + len(now) <= _COLUMNS:
+        yield f"{usual} {now}"
+    else:
+        yield from (usual, f"  {now}")

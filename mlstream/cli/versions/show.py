@@ -93,10 +93,11 @@ def _git(found: Version) -> Iterator[tuple[str, str]]:
         yield "revision", state.revision
         yield "commit", state.commit
     else:
-        differ = "and these differ from it:" if state.changed else f"as committed{' but for:' if state.ignored else ''}"
-        yield "commit", f"{state.commit}, {differ}"
+        yield "commit", f"{state.commit}, {'and these differ from it:' if state.changed else 'as committed'}"
         yield from (("", name) for name in state.changed)
-        yield from (("", f"{name}, which git ignores") for name in state.ignored)
+        if state.ignored:
+            yield "", "and these, which git ignores:" if state.changed else "but for these, which git ignores:"
+            yield from (("", name) for name in state.ignored)
         if state.diff_digest is not None:
             yield "difference", state.diff_digest
 

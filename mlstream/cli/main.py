@@ -125,9 +125,10 @@ def run(args: list[str] | None = None) -> int:
 
 
 def _print_error(message: str, hint: str | None) -> None:
-    click.echo(click.style("error: ", fg="red", bold=True) + plain(message, keep="\n\t"), err=True)
+    color = False if os.environ.get("NO_COLOR") else None  # click does not ask (no-color.org)
+    click.echo(click.style("error: ", fg="red", bold=True) + plain(message, keep="\n\t"), err=True, color=color)
     if hint is not None:
-        click.echo(click.style("  fix: ", fg="cyan") + plain(hint, keep="\n\t"), err=True)
+        click.echo(click.style("  fix: ", fg="cyan") + plain(hint, keep="\n\t"), err=True, color=color)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Take the pictures of the MLflow pages that the README and the docs show, from the comparisons of a home.
+"""Take the pictures of the README and the docs, of MLflow's pages and of the report, from the comparisons of a home.
 
     python docs/screenshots.py [HOME]
 
-Starts `mlstream ui` on the home (`.mlstream` when left out), opens the newest comparison in headless Chromium, and
-writes docs/images/. Needs Chromium (Debian: apt-get install chromium; another one: CHROMIUM=/path) and the package
-playwright, which brings no browser of its own here.
+Starts `mlstream ui` on the home (`.mlstream` when left out), opens the newest comparison in headless Chromium, writes
+its page of HTML, and saves pictures in docs/images/. Needs Chromium (Debian: apt-get install chromium; another one:
+CHROMIUM=/path) and the package playwright, which brings no browser of its own here.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from playwright.sync_api import Page, sync_playwright
 
 IMAGES = Path(__file__).parent / "images"
 WIDTH, HEIGHT = 1280, 800
+REPORT_WIDTH, REPORT_METRICS = 1120, 3  # as wide as the page gets, and so many metrics of it
 MAX_BYTES = 300_000
 # No sandbox for root in a container; no calls home.
 FLAGS = (
@@ -37,7 +38,12 @@ FLAGS = (
 
 def main() -> None:
     home = Path(sys.argv[1] if len(sys.argv) > 1 else ".mlstream").resolve()
-    command = [sys.executable, "-m", "mlstream.cli.main", "--home", str(home), "ui", "--no-open"]
+    program = [sys.executable, "-m", "mlstream.cli.main", "--home", str(home)]
+    command = [*program, "ui", "--no-open"]
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.html"
+        subprocess.run([*program, "compare", "show", "--html", str(report)], check=True, stdout=subprocess.DEVNULL)
+        take_report(report.as_uri())
     with subprocess.Popen(command, text=True, stdout=subprocess.PIPE) as server:
         try:
             assert server.stdout is not None
@@ -49,8 +55,21 @@ def main() -> None:
             server.terminate()
 
 
+def take_report(url: str) -> None:
+    """The page of HTML, from its head to its first metrics."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=list(FLAGS))
+        page = browser.new_page(viewport={"width": REPORT_WIDTH, "height": HEIGHT}, device_scale_factor=2)
+        page.goto(url)
+        last = page.locator("table.metrics tbody").nth(REPORT_METRICS - 1)
+        height = last.evaluate("group => group.getBoundingClientRect().bottom")
+        page.set_viewport_size({"width": REPORT_WIDTH, "height": int(height) + 8})
+        save(page, "report.png")
+        browser.close()
+
+
 def take(url: str) -> None:
-    """Open the comparison's page, its chart and its report; save a picture of each."""
+    """Open the comparison's page and its chart; save a picture of each."""
     with tempfile.TemporaryDirectory() as profile, sync_playwright() as playwright:
         browser = playwright.chromium.launch_persistent_context(
             profile,
@@ -71,10 +90,6 @@ def take(url: str) -> None:
         page.get_by_text("chart.svg", exact=True).click()
         chart_drawn(page, "img[src*='chart.svg'], img[src^='blob:']")
         save(page, "mlflow-chart.png")
-        page.get_by_text("report.html", exact=True).click()
-        page.frame_locator("iframe").get_by_role("heading", name="Metrics").wait_for()
-        page.wait_for_timeout(1000)
-        save(page, "mlflow-report.png")
         browser.close()
 
 
@@ -100,8 +115,9 @@ def save(page: Page, name: str) -> None:
     """The page as a PNG of 256 colours, at half the resolution where it would be too large."""
     IMAGES.mkdir(exist_ok=True)
     with Image.open(io.BytesIO(page.screenshot())) as picture:
-        for scale in (2, 1):
-            sized = picture.convert("RGB").resize((WIDTH * scale, HEIGHT * scale), Image.Resampling.LANCZOS)
+        for parts in (1, 2):
+            size = picture.width // parts, picture.height // parts
+            sized = picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
             data = io.BytesIO()
             sized.quantize(256, method=Image.Quantize.MEDIANCUT).save(data, "PNG", optimize=True)
             if data.tell() <= MAX_BYTES:

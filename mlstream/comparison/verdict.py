@@ -82,7 +82,7 @@ def _unsettled(value: float, half_width: float, margin: float | None, confidence
     With a margin: so much that the half-width is the margin. Without one, or when it is there already: so much that a
     difference as large as the one seen is told from 0 with a power of POWER.
     """
-    crossing = f"the {confidence * 100:g} % interval holds 0"
+    crossing = f"the {confidence * 100:.4g} % interval holds 0"
     if margin is not None and 0 < margin < half_width:
         times = (half_width / margin) ** 2
         told = f"{crossing}; about {_amount(times)} times the data would bring its half-width down to the margin"

@@ -7,6 +7,7 @@ with other characters than letters, digits and `_-. :/`, and values over a lengt
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -138,6 +139,9 @@ def _tables(comparison: Comparison) -> Iterator[Item]:
 
 
 def _table_cell(value: Any) -> Any:
+    """A value for a table that is looked at: six digits of a number are enough, `comparison.json` has all."""
+    if isinstance(value, float) and math.isfinite(value):
+        return float(f"{value:.6g}")
     return value if value is None or isinstance(value, (str, int, float)) else str(value)
 
 

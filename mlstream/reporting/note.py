@@ -143,9 +143,9 @@ def _labels(comparison: Comparison) -> str:
     if labels.not_yet_due:
         parts.append(f"{labels.not_yet_due:,} are not yet due")
     if labels.missing:
-        why = "" if labels.reason is None else f": {escaped(labels.reason)}"
+        why = "" if labels.reason is None else f" ({escaped(labels.reason)})"
         parts.append(f"{labels.missing:,} have none{why}")
-    return f"- labels: {', '.join(parts)} ({escaped(labels.rule)})"
+    return f"- labels: {', '.join(parts)}; {escaped(labels.rule)}"
 
 
 def provenance(comparison: Comparison, run: RunFacts) -> str:

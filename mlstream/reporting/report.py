@@ -57,6 +57,7 @@ def _render(name: str, comparison: Comparison, run: RunFacts) -> str:
         costs=report_details.costs(comparison),
         floor_sentence=report_details.floor_sentence(comparison),
         verdicts=report_parts.verdicts(comparison),
+        choice=wording.choice(comparison),
         groups=report_parts.metric_groups(comparison),
         facts=report_parts.facts(comparison, run),
         notes=report_parts.notes(comparison),

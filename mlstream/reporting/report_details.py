@@ -25,6 +25,7 @@ from mlstream.reporting.report_parts import colour_classes
 MAX_CLASSES = 8  # of a cross table that is shown as one
 MAX_CELLS = 20  # of one that is not
 _LONGEST_CELL = 60
+_FEW = 6  # columns that are named in a sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +91,9 @@ def search_sentence(comparison: Comparison) -> str:
     if search is None:
         return ""
     found = "none stands" if search.found == 0 else "1 stands" if search.found == 1 else f"{search.found:,} stand"
+    columns = wording.listed(search.columns) if len(search.columns) <= _FEW else f"{len(search.columns)} columns"
     return (
-        f"Looked through {search.tested:,} slices of {wording.listed(search.columns)} with at least "
+        f"Looked through {search.tested:,} slices of {columns} with at least "
         f"{search.least_records:,} records: {found} out as worse in {wording.metric_name(search.metric)} than the "
         f"baseline, of which {wording.percent(search.rate)} at most are expected to be chance. Verdicts are by the "
         "intervals, which are wider here."

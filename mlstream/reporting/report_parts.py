@@ -6,7 +6,7 @@ Names of colours are classes of the page's stylesheet: `v0` for the baseline, `v
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from markupsafe import Markup
@@ -204,7 +204,8 @@ def _picture(delta: DeltaResult, colour: str, reach: float) -> Markup:
 
 def facts(comparison: Comparison, run: RunFacts) -> tuple[Fact, ...]:
     """The figures of the page's head: records, labels, blocks."""
-    return tuple(_facts(comparison, run))
+    # A number and its sign of percent stay on one line.
+    return tuple(replace(it, detail=it.detail.replace(" %", "\N{NO-BREAK SPACE}%")) for it in _facts(comparison, run))
 
 
 def _facts(comparison: Comparison, run: RunFacts) -> Iterator[Fact]:

@@ -52,9 +52,9 @@ def test_whole_coverage_is_one_line_and_every_gap_is_counted() -> None:
 def test_labels_are_counted_with_the_reason_for_missing_ones() -> None:
     note = write_note(example_comparison(), example_run())
     assert "81,196 of 82,732 records have a label, 22 % of them positive" in note
-    assert "1,536 have none: cancelled and diverted flights have no arrival" in note
+    assert "1,536 have none (cancelled and diverted flights have no arrival); arr" in note
     late = LabelCoverage(records=10, labelled=4, not_yet_due=6, missing=0, positives=None, rule="x > 1")
-    assert "6 are not yet due (x > 1)" in write_note(example_comparison(labels=late), example_run())
+    assert "6 are not yet due; x > 1" in write_note(example_comparison(labels=late), example_run())
     assert "no labels: the versions are compared" in write_note(example_comparison(labels=None), example_run())
 
 

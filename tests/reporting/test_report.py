@@ -102,6 +102,12 @@ def test_the_best_version_comes_first() -> None:
     assert words.index("v3 is better than v1 on all 6 metrics") < words.index("v2 is better than v1 on 3 of 6")
 
 
+def test_versions_that_are_all_better_come_with_how_to_choose() -> None:
+    assert "To choose between v2 and v3: mlstream compare acba25512100 --baseline v2" in report().words
+    alone = example_comparison(deltas=tuple(it for it in example_comparison().deltas if it.version == "v3"))
+    assert "To choose" not in report(alone).words
+
+
 def test_every_drawing_is_described_or_hidden_from_readers_that_cannot_see_it() -> None:
     drawings = report().all("svg")
     assert len(drawings) == 6 * 3  # two intervals and their axis a metric

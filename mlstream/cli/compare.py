@@ -10,14 +10,14 @@ from mlstream.cli.comparisons.output import FORM, Form, checked, print_compariso
 from mlstream.cli.context import Session
 from mlstream.cli.lazy import DefaultCommand
 from mlstream.cli.runs.screen import SHORT
-from mlstream.errors import TrackingError
+from mlstream.errors import TrackingError, UsageError
 
 if TYPE_CHECKING:
     from mlstream.reporting.tracking import Tracked
 
 
 @click.command(cls=DefaultCommand)
-@click.argument("run_id", metavar="[RUN]", required=False)
+@click.argument("run_ids", metavar="[RUN]", nargs=-1)
 @click.option("--baseline", metavar="VERSION", help="Compare with this version (default: the experiment's baseline).")
 @click.option(
     "--allow-missing",
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 @click.pass_obj
 def compare(
     session: Session,
-    run_id: str | None,
+    run_ids: tuple[str, ...],
     baseline: str | None,
     allow_missing: bool,
     against: str | None,
@@ -73,6 +73,13 @@ def compare(
     from mlstream.reporting.gates import read_condition
     from mlstream.reporting.rules import Ruled, by_current_rules
 
+    if len(run_ids) > 1:
+        raise UsageError(
+            f"a comparison is of one run, and {len(run_ids)} are named: versions are compared on the same records",
+            hint="put the versions into one experiment and run it: mlstream run CONFIG --snapshot NAME; what was "
+            "computed before is taken from there",
+        )
+    run_id = run_ids[0] if run_ids else None
     run = choose_run(run_id, allow_missing=allow_missing, home=session.at)
     skipped = newer_unusable(run) if run_id is None else None
     if skipped is not None:

@@ -98,7 +98,8 @@ def _facts(found: Comparison) -> Iterator[tuple[str, str, str]]:
         for item in found.coverage
     }
     whole = [version for version, fault in faults.items() if not fault]
-    told = [f"all {records:,} records answered once by {wording.listed(whole)}"] if whole else []
+    all_of_them = "1 record" if records == 1 else f"all {records:,} records"
+    told = [f"{all_of_them} answered once by {wording.listed(whole)}"] if whole else []
     told += [f"{version}: {fault} of {records:,} records" for version, fault in faults.items() if fault]
     yield "coverage", "; ".join(told), "" if len(whole) == len(faults) else "yellow"
     if found.paired is not None and found.paired < records:

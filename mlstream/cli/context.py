@@ -43,7 +43,12 @@ class Session:
         """stdout: results only."""
         from rich.console import Console
 
-        return Console(highlight=False, soft_wrap=False)
+        class Stdout(Console):
+            def on_broken_pipe(self) -> None:
+                """Leave it to the one table of exit codes, which has one for it; rich would exit with 1."""
+                raise BrokenPipeError
+
+        return Stdout(highlight=False, soft_wrap=False)
 
     @cached_property
     def err(self) -> Console:

@@ -12,6 +12,10 @@ import click
 _PARSING = "mlstream.cli.lazy.parsing"
 
 
+class ReaderGone(Exception):
+    """Whoever reads stdout went away; no OSError, of which click would make its own exit code."""
+
+
 class LazyGroup(click.Group):
     """A group of commands that live in modules of their own.
 
@@ -25,6 +29,12 @@ class LazyGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands_of)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as exc:
+            raise ReaderGone from exc
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

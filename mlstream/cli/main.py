@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from mlstream import __version__
-from mlstream.cli.lazy import LazyGroup
+from mlstream.cli.lazy import LazyGroup, ReaderGone
 from mlstream.cli.plain import plain
 from mlstream.errors import MlstreamError, UsageError, redacted
 
@@ -108,7 +108,7 @@ def run(args: list[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         return 130
-    except BrokenPipeError:
+    except (BrokenPipeError, ReaderGone):
         # The reader went away; nothing more can be written, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141

@@ -36,6 +36,7 @@ _PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 def opened(uri: str, artifacts: str | None) -> Iterator[MlflowClient]:
     """A client, with the store ready and, if it is a file, locked; every error of MLflow's as a TrackingError."""
     shown = shown_uri(uri)
+    _check_names_a_store(uri, shown)
     try:
         with _ready(uri, artifacts):
             yield MlflowClient(uri, uri)
@@ -47,6 +48,18 @@ def opened(uri: str, artifacts: str | None) -> Iterator[MlflowClient]:
             hint="look at the store, or set MLFLOW_TRACKING_URI to another one",
             uri=shown,
         ) from exc
+
+
+def _check_names_a_store(uri: str, shown: str) -> None:
+    """Refuse a folder, a host without http and a slip of the pen, to all of which MLflow says the same."""
+    named = "://" in uri or uri.startswith(("sqlite:", "databricks"))
+    if not named or uri.startswith("file:"):
+        raise TrackingError(
+            f"MLflow: {shown} names no server and no database",
+            hint="set MLFLOW_TRACKING_URI to http://HOST:PORT or sqlite:///FILE, or unset it to record in the "
+            "project's own store",
+            uri=shown,
+        )
 
 
 @contextmanager

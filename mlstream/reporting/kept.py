@@ -72,8 +72,29 @@ def list_comparisons(home: Home | str | Path | None = None) -> list[Comparison]:
     Raises:
         ComparisonError: a record is damaged.
     """
+    found, damaged = read_comparisons(home)
+    if damaged is not None:
+        raise damaged
+    return found
+
+
+def read_comparisons(
+    home: Home | str | Path | None = None,
+) -> tuple[list[Comparison], ComparisonError | None]:
+    """The comparisons of a home that can be read, the newest first, and the error of those that cannot."""
     home = home if isinstance(home, Home) else find_home(home)
-    return [_read(path) for path in _paths(home)]
+    found: list[Comparison] = []
+    errors: list[ComparisonError] = []
+    for path in _paths(home):
+        try:
+            found.append(_read(path))
+        except ComparisonError as exc:
+            errors.append(exc)
+    if len(errors) < 2:
+        return found, errors[0] if errors else None
+    several = "\n".join(f"  {error.message}" for error in errors)
+    hint = "remove the files and compare again"
+    return found, ComparisonError(f"{len(errors)} comparisons cannot be read\n{several}", hint=hint)
 
 
 def mark_pending(comparison: Comparison, facts: RunFacts, home: Home) -> None:
@@ -140,10 +161,13 @@ def _read(path: Path) -> Comparison:
         found: dict[str, Any] = json.loads(path.read_bytes())
         if found.pop("format") != FORMAT:
             raise ValueError("it was written by another version of mlstream")
-        return Comparison.from_dict(found)
+        kept = Comparison.from_dict(found)
+        kept.settings["confidence"]  # which every reader shows
+        return kept
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+        why = f"it lacks {exc}" if isinstance(exc, KeyError) else str(exc)
         raise ComparisonError(
-            f"{path}: the comparison cannot be read: {exc}", hint="remove the file and compare again", path=str(path)
+            f"{path}: the comparison cannot be read: {why}", hint="remove the file and compare again", path=str(path)
         ) from exc
 
 

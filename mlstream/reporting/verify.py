@@ -79,7 +79,7 @@ def verify_comparison(
         UnknownRun, UnknownSnapshot: what it was computed from is gone.
     """
     kept = comparison if isinstance(comparison, Comparison) else open_comparison(comparison, home=home)
-    allow_missing = bool(kept.settings["allow_missing"])
+    allow_missing = bool(kept.settings.get("allow_missing"))
     run = choose_run(kept.run_id, allow_missing=allow_missing, home=home)
     now = compute(
         replace(run, config=with_rules(run.config, kept.settings.get("rules") or {})),

@@ -105,9 +105,22 @@ def test_comparisons_that_are_not_there_are_named(copied: Project) -> None:
     with pytest.raises(ComparisonError, match="no comparison 'zz'"):
         open_comparison("zz", home=copied.home)
     path = copied.home.comparisons / f"{found.id}.json"
-    path.write_text("{}")
-    with pytest.raises(ComparisonError, match=r"cannot be read.*remove the file and compare again"):
-        open_comparison(found.id, home=copied.home)
+    whole = json.loads(path.read_text())
+    for text, why in (
+        ("{}", "it lacks 'format'"),
+        ("{", "Expecting property name"),
+        (json.dumps(whole | {"format": 2}), "it was written by another version of mlstream"),
+        (json.dumps(whole | {"metrics": 5}), "'int' object is not iterable"),
+        (json.dumps(whole | {"settings": {}}), "it lacks 'confidence'"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ComparisonError, match=rf"cannot be read: {why}.*remove the file and compare again"):
+            open_comparison(found.id, home=copied.home)
+    (copied.home.comparisons / f"{'0' * 64}.json").write_text("")
+    with pytest.raises(
+        ComparisonError, match=r"2 comparisons cannot be read\n(?s:.*)it lacks(?s:.*); remove the files"
+    ):
+        list_comparisons(copied.home)
 
 
 def test_the_newest_complete_run_is_the_default(copied: Project) -> None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import click
 
 from mlstream.cli.context import Session
 from mlstream.cli.runs.screen import JSON, SHORT, plain_table
+
+if TYPE_CHECKING:
+    from mlstream.reporting.history import History
 
 
 @click.command()
@@ -19,14 +25,23 @@ def history(session: Session, experiment: str | None, metric: str | None, as_jso
     A sign beside a figure is its verdict against that comparison's baseline: better ▲, worse ▼, equivalent ≈,
     inconclusive ?. `mlstream compare --history` is the same.
     """
-    from mlstream.reporting import wording
-    from mlstream.reporting.history import histories, shown
-    from mlstream.reporting.kept import list_comparisons
+    from mlstream.reporting.history import histories
+    from mlstream.reporting.kept import read_comparisons
 
-    found = histories(list_comparisons(session.at), experiment=experiment, metric=metric)
+    kept, damaged = read_comparisons(session.at)
+    found = histories(kept, experiment=experiment, metric=metric) if kept or damaged is None else []
     if as_json:
         session.emit_json({"histories": [one.to_dict() for one in found]})
-        return
+    elif found or damaged is None:
+        _print(session, found)
+    if damaged is not None:
+        raise damaged  # after those that can be read
+
+
+def _print(session: Session, found: Sequence[History]) -> None:
+    from mlstream.reporting import wording
+    from mlstream.reporting.history import shown
+
     if not found:
         session.say(f"no comparisons with metrics in {session.at.comparisons}; make one: mlstream compare")
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,19 +23,23 @@ def list_(session: Session, quiet: bool, as_json: bool) -> None:
 
     For each challenger it says on how many metrics it was better (▲), worse (▼), equivalent (≈) or neither (?).
     """
-    from mlstream.reporting.kept import list_comparisons
+    from mlstream.reporting.kept import read_comparisons
 
-    kept = list_comparisons(session.at)
+    kept, damaged = read_comparisons(session.at)
     if as_json:
         session.emit_json({"comparisons": [_json(found) for found in kept]})
-        return
-    if quiet:
+    elif quiet:
         for found in kept:
             click.echo(found.id)
-        return
-    if not kept:
+    elif kept:
+        _print(session, kept)
+    elif damaged is None:
         session.say(f"no comparisons in {session.at.comparisons}; make one: mlstream compare")
-        return
+    if damaged is not None:
+        raise damaged  # after those that can be read
+
+
+def _print(session: Session, kept: Sequence[Comparison]) -> None:
     table = plain_table("comparison", "~experiment", "~snapshot", "run", "~verdicts")
     for found in kept:
         table.add_row(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,41 @@ def test_the_schema_is_printed_and_knows_every_key(capsys: pytest.CaptureFixture
     assert printed == json_schema()
     assert {"experiment", "input", "labels", "versions", "metrics", "bootstrap"} <= set(printed["properties"])
     assert printed["additionalProperties"] is False
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("value: arr_delay > 15", "value: order > 15", "labels.value: 'order > 15' is not a SQL exp.*in quotes"),
+        ("input:", "slices: [hour >]\ninput:", r"slices\[0\]: 'hour >' is not a SQL expression"),
+        ("input:", "features: [hour, hours]\ninput:", "features: 'hours' is not among .*; did you mean 'hour'"),
+        ("  v2:", "  v2:\n    features: [delay]", "versions.v2.features: 'delay' is not among input.decode.columns$"),
+        ("[carrier, flight]", "[carrier, number]", "labels.on: 'number' is not among input.decode.columns"),
+        ("arr_delay > 15", "delay > 15", "labels.value: 'delay' is not among labels.decode.columns; did you mean"),
+        ("input:", "slices: [_timestamp, dest = 'JFK']\ninput:", "slices\\[1\\]: 'dest' is not among"),
+        ("input:", "custom_metrics: {gain: {value: labl * hour}}\ninput:", "gain.value: 'labl' .*did you mean 'label'"),
+    ],
+)  # fmt: skip
+def test_check_reads_sql_and_holds_names_against_declared_columns(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, message: str
+) -> None:
+    declared = GOOD.replace(
+        "  topic: flights\n",
+        "  topic: flights\n  decode: {columns: {carrier: string, flight: int, hour: int}}\n",
+    ).replace(
+        "  topic: landings\n",
+        "  topic: landings\n  decode: {columns: {carrier: string, flight: int, arr_delay: int}}\n",
+    )
+    assert run(["config", "check", str(write(tmp_path, declared))]) == 0
+    capsys.readouterr()
+    assert run(["config", "check", str(write(tmp_path, declared.replace(old, new)))]) == 1
+    said = capsys.readouterr().err
+    assert re.search(message, said, re.MULTILINE), said
+
+
+def test_check_leaves_names_alone_that_only_records_know(tmp_path: Path) -> None:
+    text = GOOD.replace("input:", "slices: [anything]\nfeatures: [whatever]\ninput:")
+    assert run(["config", "check", str(write(tmp_path, text))]) == 0
 
 
 def test_check_says_ok_or_exits_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

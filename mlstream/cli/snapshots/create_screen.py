@@ -46,7 +46,7 @@ def shown_progress(session: Session) -> Iterator[Callable[[Progress], None]]:
         now = time.monotonic()
         for progress in last:
             fetched, seconds = progress.rows - progress.reused, max(now - copying, 1e-9)
-            rate = f" ({fetched / seconds:,.0f} rows/s, {progress.size_bytes / seconds / 1e6:,.0f} MB/s)"
+            rate = f" (copied at {fetched / seconds:,.0f} rows/s, {progress.size_bytes / seconds / 1e6:,.0f} MB/s)"
             session.say(f"froze {progress.rows:,} rows in {now - began:.1f} s{rate if fetched else ''}")
         return
     from rich.progress import BarColumn, TextColumn, TimeRemainingColumn

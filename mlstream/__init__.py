@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from mlstream.comparison.result import Comparison
     from mlstream.config import ExperimentConfig, load_config
     from mlstream.reporting.compare import compare
+    from mlstream.reporting.kept import open_comparison
+    from mlstream.reporting.verify import verify_comparison
     from mlstream.runs.replay import run
     from mlstream.runs.run import Run, open_run
     from mlstream.snapshots.capture import snapshot
@@ -34,6 +36,8 @@ __all__ = [
     "open_run",
     "Run",
     "compare",
+    "open_comparison",
+    "verify_comparison",
     "Comparison",
     "publish",
     "Connection",
@@ -53,6 +57,8 @@ _HOMES = {
     "open_run": "mlstream.runs.run",
     "Run": "mlstream.runs.run",
     "compare": "mlstream.reporting.compare",
+    "open_comparison": "mlstream.reporting.kept",
+    "verify_comparison": "mlstream.reporting.verify",
     "Comparison": "mlstream.comparison.result",
     "publish": "mlstream.streams.publish",
     "Connection": "mlstream.broker.connection",

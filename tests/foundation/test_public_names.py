@@ -19,6 +19,8 @@ PUBLIC = {
     "open_run",
     "Run",
     "compare",
+    "open_comparison",
+    "verify_comparison",
     "Comparison",
     "publish",
     "Connection",

@@ -13,6 +13,7 @@ from mlstream.comparison.result import MetricResult
 from mlstream.config.models import GateConfig
 from mlstream.reporting.gates import check_gates
 from mlstream.reporting.markdown import MAX_CHARACTERS, write_markdown
+from mlstream.reporting.report import write_report
 from tests.reporting.detailed import detailed_comparison
 from tests.reporting.examples import example_comparison, example_run
 
@@ -73,3 +74,13 @@ def test_the_example_for_github_finds_its_comment_by_the_mark_and_calls_commands
     for call in calls:
         # An option that there is not is an error, --help or not.
         assert run([*shlex.split(call.split(">")[0]), "--help"]) == 0, call
+
+
+def test_versions_that_failed_and_one_that_is_alone_are_told() -> None:
+    settings = {"confidence": 0.95, "left_out": ["v2", "v3"]}
+    metrics = tuple(metric for metric in example_comparison().metrics if metric.version == "v1")
+    found = example_comparison(versions=("v1",), metrics=metrics, deltas=(), agreement={}, settings=settings)
+    text = write_markdown(found, example_run())
+    assert "- v1 alone: there is nothing to compare it with." in text
+    assert "- v2 and v3 failed in the run, and are not compared" in text
+    assert "v2 and v3 failed in the run, and are not compared" in write_report(found, example_run())

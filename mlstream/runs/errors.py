@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mlstream.errors import RunError
@@ -91,11 +92,16 @@ class DeadLetters:
     Args:
         offsets: in order.
         reasons: what each value is no case of.
+        sizes: bytes of key and value of each.
+
+    Attributes:
+        bytes_before: how many bytes those before each take, and at last all of them: one more than there are.
     """
 
-    def __init__(self, offsets: Offsets, reasons: pa.Array | pa.ChunkedArray) -> None:
+    def __init__(self, offsets: Offsets, reasons: pa.Array | pa.ChunkedArray, sizes: Offsets) -> None:
         self.offsets = offsets
         self._reasons = reasons
+        self.bytes_before = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
 
     @classmethod
     def of(cls, view: View, partition: int) -> DeadLetters:
@@ -105,13 +111,21 @@ class DeadLetters:
         path = view.folder / DEAD_LETTERS
         if count and path.is_file():  # with `on_error: null` they are among the rows
             table = pa.ipc.open_file(pa.memory_map(str(path))).read_all().slice(first, count)
-            return cls(np.asarray(table.column("offset").to_numpy(), np.int64), table.column("reason"))
-        return cls(np.empty(0, np.int64), pa.array([], pa.large_string()))
+            sizes = _lengths(table.column("key")) + _lengths(table.column("value"))
+            return cls(np.asarray(table.column("offset").to_numpy(), np.int64), table.column("reason"), sizes)
+        return NONE_DEAD
 
     def faults(self, first: int, last: int) -> Faults:
         """Those from number `first` up to `last`, counted from 0."""
         reasons = self._reasons.slice(first, last - first).to_pylist()
         return Faults(self.offsets[first:last], [UNDECODABLE] * (last - first), reasons)
+
+
+NONE_DEAD = DeadLetters(np.empty(0, np.int64), pa.nulls(0, pa.large_string()), np.empty(0, np.int64))
+
+
+def _lengths(column: pa.ChunkedArray) -> Offsets:
+    return np.asarray(pc.fill_null(pc.binary_length(column), 0).to_numpy(), np.int64)
 
 
 def undecodable(view: View) -> int:

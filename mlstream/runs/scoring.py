@@ -228,7 +228,7 @@ class Scoring:
             ahead = turn is not None and turn.shard is shard
             batch = shard.batch(ahead=ahead)
             if batch is not None:
-                row = shard.row + (self._batch_rows if ahead else 0)
+                row = shard.next_row if ahead else shard.row
                 first = Record(self._topic, shard.partition, int(batch["_offset"][0]))
                 refused = self._refused + (0 if answer is None else len(answer.refused))
                 return _Turn(shard, row, batch, first, self._ask(shard.partition, row, batch, first, refused))

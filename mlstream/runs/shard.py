@@ -3,7 +3,7 @@
 Exactly once, whatever is killed when:
 1. open the transactional id of (run, version, topic, partition): whoever had it is fenced, what it left open aborted
 2. read how far the group has got, and check it against the last committed output
-3. batches from there, on the fixed grid of rows; several make a transaction
+3. batches from there, on the fixed grid of rows (`grid.py`); several make a transaction
 4. each transaction commits predictions, errors and progress together; it closes on the grid, so that a batch is never
    cut; errors after a batch's last record, and before the next one's first, may take transactions of their own
 5. after a failed transaction: recover, and go on from 2
@@ -33,8 +33,8 @@ from mlstream.broker.offsets import committed
 from mlstream.errors import RunError, TransactionFailed
 from mlstream.naming import RUN_DIGITS, errors_topic, state_topic
 from mlstream.runs.ends import last_error_offset, last_source_offset
-from mlstream.runs.errors import NO_FAULTS, ErrorRecords, Faults
-from mlstream.runs.originals import Offsets
+from mlstream.runs.errors import NO_FAULTS, NONE_DEAD, ErrorRecords, Faults
+from mlstream.runs.grid import Grid
 from mlstream.runs.state import State, read_state, state_columns
 from mlstream.streams.transact import TransactionWriter
 
@@ -119,7 +119,16 @@ class Shard:
         self._frame = frame
         self._offsets = np.asarray(frame["_offset"].to_numpy(), np.int64)
         self._errors = errors
-        self._dead: Offsets = np.empty(0, np.int64) if errors is None else errors.dead.offsets
+        dead = NONE_DEAD if errors is None else errors.dead
+        self._dead, self._dead_bytes = dead.offsets, dead.bytes_before
+        self._grid = Grid(
+            self._offsets,
+            self._dead,
+            self._dead_bytes,
+            rows=lane.batch_rows,
+            most_dead=max(MOST_ROWS, lane.batch_rows),
+            most_bytes=MOST_ERROR_BYTES,
+        )
         self._refused: list[tuple[int, int]] = []  # first row of a batch → how many were refused up to its end
         self._failures = 0
         self._committed_before = 0
@@ -158,20 +167,24 @@ class Shard:
         """Whether `finish` has done all."""
         return self._finished
 
+    @property
+    def next_row(self) -> int:
+        """The first row of the batch after the one that `batch` gives."""
+        return self._grid.after(self.row)
+
     def batch(self, *, ahead: bool = False) -> pl.DataFrame | None:
         """The next batch of the grid, or with `ahead` the one after it; None when there is none left."""
-        row = self._next_row() if ahead else self.row
+        row = self.next_row if ahead else self.row
         if row >= self._frame.height:
             return None
         # 3. on the grid
-        return self._frame.slice(row, self.lane.batch_rows)
+        return self._frame.slice(row, self._grid.after(row) - row)
 
     def closes(self) -> bool:
         """Whether the transaction is due to close with the batch that `batch` gives."""
-        row = self._next_row()
+        row = self.next_row
         due = row - self._closed_at >= self.lane.transaction_rows or time.monotonic() - self._opened > LONGEST_S
-        dead = self._dead_before(self._position(row)) - self._closed_dead
-        return due or row == self._frame.height or dead >= MOST_ROWS
+        return due or row == self._frame.height or self._are_many(self._dead_before(self._position(row)))
 
     def write(self, columns: pa.Table, *, refused: Faults = NO_FAULTS, state: bytes | None = None) -> None:
         """Take the predictions of the batch that `batch` gave; closes the transaction when it is due.
@@ -189,7 +202,7 @@ class Shard:
         self._writer.write(self.lane.topic, self.partition, columns)
         if len(refused):
             self._refused.append((self.row, self.refused + len(refused)))
-        self.row = self._next_row()
+        self.row = self.next_row
         if state is not None:
             self._keep(state)
         self._write_errors(refused, closes=closes)
@@ -285,10 +298,16 @@ class Shard:
             return
         stop = self._dead_before(self._position(self.row))
         while self._dead_at < stop:
-            many = self._dead_at - self._closed_dead >= MOST_ROWS or self._error_bytes >= MOST_ERROR_BYTES
-            if many and (closes or not self.lane.stateful):
+            if self._are_many(self._dead_at) and (closes or not self.lane.stateful):
                 self._commit(int(self._dead[self._dead_at]))
-            self._write_stretch(self._errors, min(stop, self._dead_at + _ERRORS_AT_ONCE), NO_FAULTS)
+            fit = self._dead_before_bytes(int(self._dead_bytes[self._dead_at]) + MOST_ERROR_BYTES)
+            few = min(stop, self._dead_at + _ERRORS_AT_ONCE, max(fit, self._dead_at + 1))
+            self._write_stretch(self._errors, few, NO_FAULTS)
+
+    def _are_many(self, stop: int) -> bool:
+        """Whether the errors of this transaction, with the dead letters up to number `stop`, are enough to close it."""
+        ahead = int(self._dead_bytes[stop] - self._dead_bytes[self._dead_at])
+        return stop - self._closed_dead >= MOST_ROWS or self._error_bytes + ahead >= MOST_ERROR_BYTES
 
     def _write_stretch(self, errors: ErrorRecords, stop: int, refused: Faults) -> None:
         """The refused records, and the dead letters up to number `stop`."""
@@ -302,9 +321,6 @@ class Shard:
         columns = state_columns(state, run_id=self.lane.run_id, version=self.lane.version)
         self._writer.write(self.lane.state_topic, self.partition, columns)
 
-    def _next_row(self) -> int:
-        return min(self.row + self.lane.batch_rows, self._frame.height)
-
     def _position(self, row: int) -> int:
         return self.lane.stop if row >= len(self._offsets) else int(self._offsets[row])
 
@@ -313,6 +329,9 @@ class Shard:
 
     def _dead_before(self, position: int) -> int:
         return int(np.searchsorted(self._dead, position, side="left"))
+
+    def _dead_before_bytes(self, size_bytes: int) -> int:
+        return int(np.searchsorted(self._dead_bytes, size_bytes, side="right")) - 1
 
     def _find_place(self) -> tuple[int, int]:
         """The row and the dead letter to go on from: where the group stands, which must be where the outputs end."""
@@ -326,8 +345,7 @@ class Shard:
         written = self._row_of(after), self._dead_before(after)
         # A group's offsets expire after a week without a commit; the outputs say the same.
         found = written if position is None else (self._row_of(position), self._dead_before(position))
-        whole = found[0] % lane.batch_rows == 0 or found[0] == self._frame.height
-        if found != written or not whole:
+        if found != written or not self._grid.is_between(found[0]):
             raise RunError(
                 f"{lane.topic}[{lane.partition}]: its last prediction or error is for offset {last}, "
                 f"and group {lane.group} has got to {position}",

@@ -63,7 +63,8 @@ def main() -> int:
     offsets = mortal.offsets_of(job.rows, job.seed)
     decodes = decoding(offsets)
     frame = mortal.frame_of(lane, job.rows, job.seed).filter(pl.Series(decodes))
-    dead = DeadLetters(offsets[~decodes], pa.array([REASON] * int((~decodes).sum()), pa.large_string()))
+    count = int((~decodes).sum())
+    dead = DeadLetters(offsets[~decodes], pa.array([REASON] * count, pa.large_string()), np.full(count, 8))
     encoder = Encoder(lane.source, run_id=lane.run_id, version=lane.version, batch_rows=lane.batch_rows)
     if job.control:
         Shard._find_place = _believe  # type: ignore[method-assign]

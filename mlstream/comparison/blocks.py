@@ -26,6 +26,8 @@ MAX_BLOCKS = 10_000
 # than a cell, the length that the rule finds does not depend on the cell's; and a thousand blocks are plenty.
 MAX_CELLS = 1_000
 RECORDS_A_CELL = 2
+# So many intervals, empty ones too, are counted one by one; with more of them times are sorted.
+_COUNTED = 1 << 20
 
 RULE = "Politis & White 2004 with the constants of Patton, Politis & White 2009 and Lahiri 1999"
 
@@ -77,14 +79,21 @@ def cut(times_ms: Integers, length_ms: int) -> tuple[Grid, Integers]:
     Raises:
         ComparisonError: when that makes more than MAX_BLOCKS intervals.
     """
-    numbers, block = np.unique(times_ms // length_ms, return_inverse=True)
+    block = times_ms // length_ms
+    first, last = int(block.min()), int(block.max())
+    if last - first < _COUNTED:
+        block -= first
+        held = np.bincount(block) > 0
+        numbers, block = np.flatnonzero(held) + first, (np.cumsum(held) - 1)[block]
+    else:
+        numbers, block = np.unique(block, return_inverse=True)
     if numbers.size > MAX_BLOCKS:
         raise ComparisonError(
             f"blocks of {describe_length(length_ms)} cut the labelled records into {numbers.size:,} blocks; "
             f"at most {MAX_BLOCKS:,} are of use",
             hint="give a longer bootstrap.block, or leave it at auto",
         )
-    return Grid(length_ms, numbers), block.astype(np.int64)
+    return Grid(length_ms, numbers), block.astype(np.int64, copy=False)
 
 
 def cut_finely(times_ms: Integers) -> tuple[Grid, Integers]:

@@ -176,10 +176,11 @@ def _with_metrics(
         )
     labelled = find_labels(config.labels, paired.records, evidence.labels)
     truth = read_truth(config.task, labelled.values)
-    mask = pl.Series(labelled.chosen)
-    times_ms = paired.records.filter(mask)["_timestamp"].dt.epoch("ms").to_numpy().astype(np.int64)
+    mask = None if labelled.chosen.all() else pl.Series(labelled.chosen)
+    times = _labelled(paired.records.select("_timestamp"), mask)["_timestamp"]
+    times_ms = times.dt.epoch("ms").to_numpy().astype(np.int64, copy=False)
     if config.ranking is not None:
-        truth = replace(truth, groups=find_groups(config.ranking, paired.records.filter(mask)))
+        truth = replace(truth, groups=find_groups(config.ranking, _labelled(paired.records, mask)))
         times_ms = first_times(truth, times_ms)
     answers = _read(config, evidence, paired, labelled.values, mask, truth, times_ms)
     ordered = _ordered(answers, found)
@@ -205,22 +206,29 @@ def _read(
     evidence: Evidence,
     paired: Paired,
     labels: pl.Series,
-    mask: pl.Series,
+    mask: pl.Series | None,
     truth: Truth,
     times_ms: Integers,
 ) -> dict[str, Answer]:
     """The answers to the labelled records, with what metrics of the experiment's own make of them."""
-    predictions = {name: frame.filter(mask) for name, frame in paired.predictions.items()}
+    predictions = {name: _labelled(frame, mask) for name, frame in paired.predictions.items()}
     answers = read_answers(config, predictions, truth, evidence.classes)
     if not config.custom_metrics:
         return answers
     said = check_answers(config, predictions, evidence.classes)
-    own = measure_own(config, evidence.functions, paired.records.filter(mask), labels, said, times_ms)
+    own = measure_own(config, evidence.functions, _labelled(paired.records, mask), labels, said, times_ms)
     return {name: replace(answer, own=own[name].values, whole=own[name].wholes) for name, answer in answers.items()}
+
+
+def _labelled(frame: pl.DataFrame, mask: pl.Series | None) -> pl.DataFrame:
+    """Its rows of the labelled records; the frame itself when all of them are."""
+    return frame if mask is None else frame.filter(mask)
 
 
 def _spread(labels: pl.Series, chosen: NDArray[np.bool_]) -> pl.Series:
     """The labels of the chosen records, with null for all others."""
+    if chosen.all():
+        return labels
     at = np.where(chosen, np.cumsum(chosen) - 1, -1)
     return labels.gather(pl.Series(at).replace(-1, None))
 

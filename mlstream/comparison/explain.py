@@ -70,6 +70,8 @@ def explain_labelled(config: ExperimentConfig, found: Labelled) -> dict[str, Any
     """
     curves = [curve for answer in found.answers for curve in draw_curves(found.truth, answer)]
     calibrated = [known for answer in found.answers if (known := calibrate(found.truth, answer)) is not None]
+    for answer in found.answers:
+        answer.kept.clear()  # slices have answers of their own
     told: dict[str, Any] = {"calibration": tuple(calibrated), "curves": tuple(curves)}
     if len(found.answers) < 2:
         return told

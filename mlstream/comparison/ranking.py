@@ -171,9 +171,9 @@ def error_bound(metric: Metric, truth: Truth, answer: Answer) -> float:
 
 
 def count_levels(truth: Truth, answer: Answer) -> tuple[Integers, Integers]:
-    """Negatives and positives at each different score, from the lowest up: int64. Sorts once and keeps it.
+    """Negatives and positives at each different score, from the lowest up: int32. Sorts once and keeps it.
 
-    Of more than EXACT_ROWS records at each cell of the grid that they are counted in.
+    Of more than EXACT_ROWS records at each cell of the grid that they are counted in: int64.
     """
     if answer.score is None:
         raise ValueError(f"{answer.version} gives no scores")
@@ -183,9 +183,12 @@ def count_levels(truth: Truth, answer: Answer) -> tuple[Integers, Integers]:
     if "levels" not in answer.kept:
         score = np.sort(answer.score)
         starts = np.flatnonzero(np.concatenate([[True], score[1:] != score[:-1]]))
-        ranks = np.searchsorted(np.sort(answer.score[truth.values]), score[starts], side="left")
-        positives = np.diff(ranks, append=int(np.count_nonzero(truth.values)))
-        answer.kept["levels"] = (np.diff(starts, append=score.size) - positives, positives)
+        records = np.diff(starts, append=score.size).astype(np.int32)
+        score = score[starts]
+        del starts
+        ranks = np.searchsorted(np.sort(np.compress(truth.values, answer.score)), score, side="left")
+        positives = np.diff(ranks, append=int(np.count_nonzero(truth.values))).astype(np.int32)
+        answer.kept["levels"] = (records - positives, positives)
     levels: tuple[Integers, Integers] = answer.kept["levels"]
     return levels
 

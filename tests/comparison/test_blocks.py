@@ -109,3 +109,12 @@ def test_too_many_blocks_are_refused_with_the_fix() -> None:
 )
 def test_lengths_are_worded_in_their_largest_whole_unit(length_ms: int, words: str) -> None:
     assert describe_length(length_ms) == words
+
+
+@pytest.mark.parametrize("gap", [1_000, 1 << 21])
+def test_empty_intervals_are_none_of_the_blocks_however_many_there_are(gap: int) -> None:
+    times = np.array([7 + gap, 3, 4, 4, 7 + gap, 7])
+    grid, block = cut(times, 2)
+    assert grid.numbers.tolist() == sorted({1, 2, 3, (7 + gap) // 2})
+    assert np.array_equal(grid.numbers[block], times // 2)
+    assert np.array_equal(times, [7 + gap, 3, 4, 4, 7 + gap, 7])

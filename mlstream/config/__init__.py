@@ -1,7 +1,7 @@
 """The experiment file: what is compared, on what, by which measures. Reads one file; opens nothing else."""
 
 from mlstream.config.decode import ColumnConfig, DecodeConfig
-from mlstream.config.load import load_config, load_snapshot_config
+from mlstream.config.load import load_config, load_snapshot_config, load_unconnected
 from mlstream.config.models import (
     METRICS,
     BootstrapConfig,
@@ -33,6 +33,7 @@ __all__ = [
     "json_schema",
     "load_config",
     "load_snapshot_config",
+    "load_unconnected",
     "rules_of",
     "with_rules",
 ]

@@ -42,8 +42,23 @@ def load_config(path: str | Path) -> ExperimentConfig:
     Raises:
         ConfigError: the file is not there, is not YAML, or a key is unknown, missing or has a wrong value.
     """
-    path = Path(path)
-    node, data = _read(path, "an experiment is a mapping of keys", hint="start with `experiment: NAME`")
+    return _load_experiment(Path(path), connected=True)
+
+
+def load_unconnected(path: str | Path) -> ExperimentConfig:
+    """The experiment at `path` for who talks to no cluster: without `connection` and `schema_registry`, whose variables
+    the environment need not have.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    return _load_experiment(Path(path), connected=False)
+
+
+def _load_experiment(path: Path, *, connected: bool) -> ExperimentConfig:
+    node, data = _read(
+        path, "an experiment is a mapping of keys", hint="start with `experiment: NAME`", connected=connected
+    )
     if "snapshot" in data and data.keys() <= SnapshotFile.model_fields.keys():
         raise ConfigError(
             f"{path}: it says what to freeze, and is no experiment",
@@ -75,8 +90,10 @@ def load_snapshot_config(path: str | Path) -> SnapshotFile:
     )
 
 
-def _read(path: Path, what: str, *, hint: str) -> tuple[yaml.Node, dict[str, Any]]:
-    """The mapping in a file, with the environment's values put in; and its nodes, which know their lines."""
+def _read(path: Path, what: str, *, hint: str, connected: bool = True) -> tuple[yaml.Node, dict[str, Any]]:
+    """The mapping in a file, with the environment's values put in, or without the sections that have any; and its
+    nodes, which know their lines.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -95,7 +112,7 @@ def _read(path: Path, what: str, *, hint: str) -> tuple[yaml.Node, dict[str, Any
         raise ConfigError(f"{path}:1: {what}", hint=hint)
     _refuse_repeated_keys(path, node)
     for section in ("connection", "schema_registry"):
-        data[section] = _expand(path, node, section, data.get(section))
+        data[section] = _expand(path, node, section, data.get(section)) if connected else None
         if data[section] is None:
             del data[section]
     return node, data

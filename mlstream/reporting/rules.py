@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from mlstream.config import changed_rules, load_config, with_rules
+from mlstream.config import changed_rules, load_unconnected, with_rules
 from mlstream.errors import ConfigError
 from mlstream.runs.run import Run
 
@@ -38,7 +38,7 @@ def by_current_rules(run: Run) -> Ruled:
     path = run.config_path
     if path is None or not path.is_file():
         return Ruled(run)
-    now = load_config(path)
+    now = load_unconnected(path)
     was = run.config
     for name in ("experiment", "task"):
         if getattr(now, name) != getattr(was, name):

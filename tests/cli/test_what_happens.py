@@ -332,7 +332,10 @@ def test_every_line_of_the_page_is_checked() -> None:
 @pytest.mark.parametrize("when", CASES)
 def test_what_happens_is_what_the_page_says(when: str, place: Place) -> None:
     answer, exit_code = rows()[when]
+    kept = list(place.project.home.comparisons.glob("*"))
     done = CASES[when](place)
+    if "before anything is computed" in answer:
+        assert list(place.project.home.comparisons.glob("*")) == kept
     said = " ".join(done.text.replace("`", "").split())
     for words in re.findall(r"`([^`]+)`", answer):
         wanted = ".*?".join(re.escape(" ".join(part.split())) for part in words.split("…"))

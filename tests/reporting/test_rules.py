@@ -75,6 +75,13 @@ def test_a_file_that_was_changed_after_the_run_counts_and_is_named(project: Proj
     assert (recorded.exit_code, recorded.json["id"], recorded.stderr) == (0, before.id, "")
 
 
+def test_secrets_of_the_cluster_are_not_asked_for(project: Project) -> None:
+    values = json.loads((project.root / "parcels.yaml").read_text())
+    secret = {"connection": {"sasl_plain_password": "${NO_SUCH_PASSWORD}"}, "metrics": ["accuracy"]}
+    (project.root / "parcels.yaml").write_text(json.dumps(values | secret))
+    assert len(compare(project.done.id, home=project.home, track=False).deltas) == 2
+
+
 def test_a_run_that_is_given_is_compared_by_what_it_holds(project: Project) -> None:
     project.config(metrics=["accuracy"])
     assert len(compare(project.done, track=False).deltas) == 12

@@ -26,9 +26,9 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from mlstream.errors import VersionLoadError
 from mlstream.home import mark_used
-from mlstream.registry.folder import differing, digest_files, digest_of, models_root
+from mlstream.registry.folder import differing, digest_files, digest_of
 from mlstream.registry.locating import Located
-from mlstream.registry.place import shown_uri
+from mlstream.registry.place import models_root, shown_uri
 
 _LEFT_S = 86_400.0  # what is older, no process is still fetching
 

@@ -8,14 +8,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from mlstream.home import cache_root
-
 _CHUNK_BYTES = 1 << 20
-
-
-def models_root() -> Path:
-    """The folder of all fetched models, in this machine's cache."""
-    return cache_root() / "mlflow-models"
 
 
 def digest_files(folder: Path) -> dict[str, str]:

@@ -13,9 +13,10 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from mlstream.home import Home
+from mlstream.home import Home, cache_root
 
 # Set once and left set, since MLflow reads them whenever it likes and its server inherits them.
 # The second one is about a line of advice that importing MLflow may print.
@@ -42,6 +43,11 @@ def shown_uri(uri: str) -> str:
         return uri
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit(parts._replace(netloc=f"…@{host}"))
+
+
+def models_root() -> Path:
+    """The folder of all models that were fetched from MLflow, in this machine's cache."""
+    return cache_root() / "mlflow-models"
 
 
 def artifacts_of(home: Home, place: str) -> str | None:

@@ -22,7 +22,7 @@ import psutil
 
 from mlstream.errors import StoreError, UsageError, VersionLoadError
 from mlstream.home import Home
-from mlstream.registry.folder import models_root
+from mlstream.registry.place import models_root
 from mlstream.runs.run import list_runs
 from mlstream.versions.cached import alone
 from mlstream.versions.checkouts import revisions_root

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
@@ -32,6 +33,7 @@ from mlstream.comparison.details import (
 )
 from mlstream.comparison.frames import to_frame
 from mlstream.display import Displayed, chart
+from mlstream.errors import UsageError
 
 __all__ = [
     "Blocks",
@@ -194,19 +196,36 @@ class Comparison(Displayed):
         """The value of `metric` for `version`.
 
         Raises:
-            KeyError: when it was not computed.
+            UsageError: when it was not computed.
         """
         for found in self.metrics:
             if (found.version, found.metric) == (version, metric):
                 return found
-        raise KeyError((version, metric))
+        raise self._not_computed(version, metric)
 
     def delta(self, version: str, metric: str) -> DeltaResult | None:
-        """The difference of `version` to the baseline, or None for the baseline itself."""
+        """The difference of `version` to the baseline, or None for the baseline itself.
+
+        Raises:
+            UsageError: when the metric was not computed for that version.
+        """
         for found in self.deltas:
             if (found.version, found.metric) == (version, metric):
                 return found
+        if all((found.version, found.metric) != (version, metric) for found in self.metrics):
+            raise self._not_computed(version, metric)
         return None
+
+    def _not_computed(self, version: str, metric: str) -> UsageError:
+        """What to say of a figure that there is not."""
+        asked, there = (metric, {found.metric: None for found in self.metrics})
+        what = f"{metric!r} was not computed"
+        if version not in self.versions:
+            asked, there, what = version, dict.fromkeys(self.versions), f"{version!r} is not in this comparison"
+        near = get_close_matches(asked, there, n=1)
+        return UsageError(
+            what, hint=f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(there) or 'none'}"
+        )
 
     def to_frame(self, part: str = "metrics") -> pl.DataFrame:
         """One part as a data frame, a row for each figure.

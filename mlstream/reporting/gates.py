@@ -173,14 +173,7 @@ def _figures_of_slice(comparison: Comparison, whole: MetricResult, condition: st
 
 
 def _figures(comparison: Comparison, version: str, metric: str) -> tuple[MetricResult, DeltaResult | None]:
-    try:
-        return comparison.metric(version, metric), comparison.delta(version, metric)
-    except KeyError as exc:
-        known = list(dict.fromkeys(found.metric for found in comparison.metrics))
-        raise UsageError(
-            f"{metric} of {version} was not computed",
-            hint=f"computed were {', '.join(known)}",
-        ) from exc
+    return comparison.metric(version, metric), comparison.delta(version, metric)
 
 
 @dataclass(frozen=True, slots=True)

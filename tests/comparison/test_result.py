@@ -32,6 +32,7 @@ from mlstream.comparison.result import (
     SliceResult,
     SliceSearch,
 )
+from mlstream.errors import UsageError
 from tests.comparison.streams import Stream, binary, experiment
 
 PAGE = Path(__file__).parents[2] / "docs" / "statistics.md"
@@ -54,8 +55,12 @@ def test_figures_are_found_by_version_and_metric(found: Comparison) -> None:
     assert base is not None
     assert delta.delta == pytest.approx(own - base)
     assert found.delta("v1", "roc_auc") is None
-    with pytest.raises(KeyError):
+    with pytest.raises(UsageError, match="'mae' was not computed; there are: accuracy"):
         found.metric("v1", "mae")
+    with pytest.raises(UsageError, match="'rocauc' was not computed; did you mean 'roc_auc'"):
+        found.delta("v2", "rocauc")
+    with pytest.raises(UsageError, match="'v9' is not in this comparison; there are: v1, v2"):
+        found.delta("v9", "roc_auc")
 
 
 def test_an_unknown_field_is_no_comparison(found: Comparison) -> None:

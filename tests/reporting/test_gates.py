@@ -152,7 +152,7 @@ def test_gates_without_labels_say_that_there_are_no_metrics() -> None:
 
 
 def test_a_gate_on_a_metric_that_was_not_computed_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"mae of v2 was not computed; computed were accuracy, "):
+    with pytest.raises(UsageError, match=r"'mae' was not computed; there are: accuracy, "):
         check_gates(example_comparison(), [GateConfig(metric="mae", better_by=0)])
 
 

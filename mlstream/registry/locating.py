@@ -162,7 +162,9 @@ def _absent_version(client: MlflowClient, uri: ModelUri, where: str) -> VersionL
         names = [str(found.name) for found in client.search_registered_models(max_results=_MOST_NAMES)]
         return VersionLoadError(
             f"{where}: MLflow has no registered model {name!r}",
-            hint=_like(name, names, "there are"),
+            hint=_like(name, names, "there are")
+            if names
+            else "nothing is registered there yet: `mlstream train CONFIG --snapshot NAME --register` does",
             where=where,
         )
     if uri.alias is not None:

@@ -90,6 +90,16 @@ def test_what_mlflow_has_not_is_named_with_what_is_like_it(logged: Kept, text: s
     assert str(caught.value).startswith("versions.v.model: ")
 
 
+def test_where_nothing_is_registered_it_is_said_how_something_is(empty_store: Path, home: Home) -> None:
+    home.path.mkdir()
+    shutil.copy(empty_store, home.path)
+    with pytest.raises(
+        VersionLoadError,
+        match=r"no registered model 'linear'; nothing is registered there yet: `mlstream train .* does$",
+    ):
+        find("models:/linear/1", home)
+
+
 def test_a_store_that_is_not_there_is_not_made(home: Home) -> None:
     with pytest.raises(VersionLoadError, match=r"the MLflow store .* is not there; name the server with MLFLOW_TRACK"):
         find("models:/linear/1", home)

@@ -105,7 +105,11 @@ def _git(found: Version) -> Iterator[tuple[str, str]]:
 def _environment(found: Version) -> Iterator[tuple[str, str]]:
     packages: dict[str, str] = found.environment["packages"]
     named = [f"{name} {packages[name]}" for name in _PACKAGES if name in packages]
-    made = f"from {found.environment['file']}" if "file" in found.environment else "as installed here"
-    yield "", f"{found.environment['python']}, {made}: {len(packages):,} packages"
+    python, count = found.environment["python"], f"{len(packages):,} packages"
+    if "file" in found.environment:
+        yield "", f"{python}: {count}"
+        yield "", f"from {found.environment['file']}"
+    else:
+        yield "", f"{python}, as installed here: {count}"
     for start in range(0, len(named), _A_LINE):
         yield "", ", ".join(named[start : start + _A_LINE])

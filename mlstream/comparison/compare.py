@@ -150,7 +150,8 @@ def compare_predictions(
         with threadpool_limits(limits=1, user_api="blas"):
             found, labels = _with_metrics(config, evidence, paired, columns, found)
     said = check_answers(config, paired.predictions, evidence.classes)
-    answered = Answered(config.task, columns, said, labels, evidence.classes)
+    group = None if config.ranking is None else config.ranking.group
+    answered = Answered(config.task, columns, said, labels, evidence.classes, group)
     found = replace(found, **compare_answers(answered, chosen), costs=evidence.costs, drift=_drift(evidence))
     return replace(found, id=_digest(found))
 

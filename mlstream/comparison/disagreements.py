@@ -1,7 +1,9 @@
 """The records on which versions and the baseline are farthest apart, and what changed for whom. Judges no version.
 
 How far: the distance of the scores of the positive class (binary), half the sum of the distances of all classes' scores
-(several classes, total variation), the distance of the numbers (regression); 1 or 0 where there are no scores.
+(several classes, total variation), the distance of the numbers (regression), how many places of its group are between
+them (ranking: what versions rank by need not have one scale); 1 or 0 where there are no scores. Of a ranking no single
+record is right or wrong: nothing says who was right, and there is no cross table.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ class Answered:
         predictions: version → `prediction` and, if it gives one, `score` or `scores`; checked.
         labels: the truth, null where there is none; None without labels.
         classes: version → the classes of its `scores`.
+        group: the column of the records whose equal values are ranked together; None unless it is a ranking.
     """
 
     task: Task
@@ -47,6 +50,7 @@ class Answered:
     predictions: Mapping[str, pl.DataFrame]
     labels: pl.Series | None
     classes: Mapping[str, Sequence[str | int]]
+    group: str | None = None
 
 
 def find_disagreements(found: Answered, baseline: str, *, shown: int = SHOWN) -> tuple[Disagreement, ...]:
@@ -59,6 +63,8 @@ def find_disagreements(found: Answered, baseline: str, *, shown: int = SHOWN) ->
 
 def cross_tables(found: Answered, baseline: str) -> tuple[Change, ...]:
     """For each version: how many records of each label got which answer of the baseline and which of the version."""
+    if found.task == "ranking":
+        return ()
     challengers = [version for version in found.predictions if version != baseline]
     return tuple(change for version in challengers for change in _cross(found, version, baseline))
 
@@ -87,13 +93,16 @@ def _disagreements(found: Answered, baseline: str, shown: int) -> Iterator[Disag
                 score=_score(own, at),
                 baseline_score=_score(base, at),
                 label=label,
-                right=None if label is None else _right(found.task, label, said, base_said),
+                right=None if label is None or found.task == "ranking" else _right(found.task, label, said, base_said),
                 columns={name: _plain(column[row]) for name, column in columns.items() if name not in _PLACE},
             )
 
 
 def _distance(found: Answered, version: str, baseline: str) -> Floats:
     own, base = found.predictions[version], found.predictions[baseline]
+    if found.group is not None:
+        groups = found.records[found.group]
+        return np.abs(_places(own["prediction"], groups) - _places(base["prediction"], groups))
     if found.task not in ("binary", "multiclass"):
         return _apart(own["prediction"], base["prediction"])
     if "score" in own.columns and "score" in base.columns:
@@ -105,6 +114,17 @@ def _distance(found: Answered, version: str, baseline: str) -> Floats:
         apart: Floats = spread.sum(axis=1) / 2
         return apart
     return (own["prediction"] != base["prediction"]).to_numpy().astype(np.float64)
+
+
+def _places(said: pl.Series, groups: pl.Series) -> Floats:
+    """The place of each record in its group, the highest first; equal answers share the mean of theirs."""
+    frame = pl.DataFrame({"said": said, "group": groups})
+    place = pl.col("said").rank("average", descending=True).over("group")
+    # A record without a group is in no ranking.
+    found: Floats = frame.select(place=pl.when(pl.col("group").is_null()).then(0.0).otherwise(place))[
+        "place"
+    ].to_numpy()
+    return found
 
 
 def _apart(own: pl.Series, base: pl.Series) -> Floats:

@@ -92,6 +92,8 @@ def verify_comparison(
     figures, differences = 0, []
     before, after = (dict(_figures("", _computed(found))) for found in (kept, now))
     for figure in dict.fromkeys([*before, *after]):
+        if figure.startswith("settings.") and figure not in before:
+            continue  # an earlier release did not write it down
         figures += 1
         if before.get(figure) != after.get(figure) or (figure in before) != (figure in after):
             differences.append(FigureDifference(figure, before.get(figure), after.get(figure)))

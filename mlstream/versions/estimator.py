@@ -50,7 +50,8 @@ def estimator_predictor(
 ) -> Predictor:
     """The predictor of a fitted estimator.
 
-    `predict_proba` is used when there is one (binary: the probability of class 1 or True), else `predict`.
+    Of a classification `predict_proba` is used when there is one (binary: the probability of class 1 or True); else,
+    and for all tasks whose answer is a number, `predict`: a classifier's too.
 
     Raises:
         VersionLoadError: it is not fitted, or its columns or classes are not those of the experiment.
@@ -74,7 +75,7 @@ def estimator_predictor(
     columns = _columns(estimator, None if names is None else [str(name) for name in names], features, where)
     question = _Question(estimator, "predict", named=names is not None)
     classes: tuple[str | int, ...] | None = None
-    if task != "regression" and hasattr(estimator, "predict_proba"):
+    if task in ("binary", "multiclass") and hasattr(estimator, "predict_proba"):
         found = [value.item() if isinstance(value, np.generic) else value for value in estimator.classes_]
         column = _positive(found, where) if task == "binary" else None
         classes = _pinned(found, where) if task == "multiclass" else None

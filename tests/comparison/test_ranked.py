@@ -85,6 +85,23 @@ def test_a_group_is_in_the_block_of_its_first_record_as_a_whole() -> None:
     assert first_times(truth, np.array([7, 3, 2, 9])).tolist() == [2, 3, 2, 3]
 
 
+def test_disagreements_go_by_places_whatever_the_scale_and_equal_answers_share_theirs(evidence: Evidence) -> None:
+    found = compared(evidence)
+    v2 = evidence.predictions["v2"]
+    scaled = replace(
+        evidence,
+        predictions={**evidence.predictions, "v2": v2.with_columns(prediction=1000 * pl.col("prediction") - 7)},
+    )
+    assert [(it.offset, it.distance) for it in compared(scaled).disagreements] == [
+        (it.offset, it.distance) for it in found.disagreements
+    ]
+    constant = replace(evidence, predictions={"v1": v2.with_columns(prediction=pl.lit(1.0)), "v2": v2})
+    # Of eight that are equal each has the mean place, 4.5; the first of the other is 3.5 from it.
+    assert compared(constant).disagreements[0].distance == (SIZE - 1) / 2
+    assert {it.right for it in found.disagreements} == {None}
+    assert found.changes == ()
+
+
 def test_what_a_ranking_cannot_use_is_named(evidence: Evidence) -> None:
     with pytest.raises(ComparisonError, match=r"no column 'serch'; did you mean 'search'\?"):
         compared(evidence, ranking={"group": "serch"})

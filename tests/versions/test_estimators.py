@@ -255,3 +255,16 @@ def test_named_columns_need_pandas_where_the_model_runs(monkeypatch: pytest.Monk
         VersionLoadError, match=r"v1: the LogisticRegression was .* environment has no pandas; add pandas"
     ):
         asking.estimator_predictor(fitted, version="v1", task="binary", features=None, threshold=0.5, where="v1")
+
+
+@pytest.mark.parametrize("task", ["ranking", "quantile", "regression"])
+def test_where_the_answer_is_a_number_a_classifier_is_asked_for_its_prediction(
+    task: str, experiment: Experiment, project: Path
+) -> None:
+    model = make_pipeline(encoder(), LogisticRegression(max_iter=500))
+    grade = FRAME["b"].to_numpy() % 3
+    model.fit(FRAME.to_pandas(), grade)
+    config = experiment(model=saved(model, project), features=COLUMNS)
+    found = load(config.model_copy(update={"task": task})).predict(FRAME)
+    assert found.columns == ["prediction"]
+    assert found["prediction"].to_list() == model.predict(FRAME.to_pandas()).tolist()

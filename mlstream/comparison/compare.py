@@ -77,13 +77,17 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where the evidence came from, for the record; `left_out` names the versions that failed in the run."""
+    """Where the evidence came from, for the record.
+
+    `left_out` names the versions that failed in the run; `undecodable` records beside the evidence's did not decode.
+    """
 
     run_id: str = ""
     snapshot_id: str = ""
     snapshot_name: str | None = None
     outputs: Mapping[str, str] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    undecodable: int = 0
 
 
 def compare_predictions(
@@ -140,7 +144,8 @@ def compare_predictions(
         floor=evidence.floor,
         agreement=agreement(config, paired.predictions, chosen),
         settings=_settings(config, allow_missing=allow_missing)
-        | {"custom_metrics": describe_own(config, evidence.functions), "left_out": list(origin.left_out)},
+        | {"custom_metrics": describe_own(config, evidence.functions), "left_out": list(origin.left_out)}
+        | ({"undecodable": origin.undecodable} if origin.undecodable else {}),
         paired=paired.records.height,
     )
     columns = _columns(evidence, paired)

@@ -81,6 +81,7 @@ def read_origin(run: Run) -> Origin:
             name: output for name in complete_versions(run) if (output := run.versions[name].output_id) is not None
         },
         left_out=tuple(name for name, outcome in run.versions.items() if outcome.status != "complete"),
+        undecodable=max(run.versions[name].undecodable for name in complete_versions(run)),
     )
 
 

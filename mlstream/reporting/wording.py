@@ -271,8 +271,13 @@ def undefined(comparison: Comparison, *, told: Collection[str | None] = ()) -> l
 
 
 def left_out(comparison: Comparison) -> str | None:
-    """Which versions of the run failed, and are not compared; None when all are."""
+    """What the comparison is without: versions that failed, records that did not decode; None when nothing is."""
     names = comparison.settings.get("left_out") or ()
-    return (
-        f"{listed(names)} failed in the run, and {'is' if len(names) == 1 else 'are'} not compared" if names else None
-    )
+    records = comparison.settings.get("undecodable", 0)
+    told = []
+    if names:
+        told.append(f"{listed(names)} failed in the run, and {'is' if len(names) == 1 else 'are'} not compared")
+    if records:
+        plural, them = ("", "it") if records == 1 else ("s", "them")
+        told.append(f"{records:,} more record{plural} did not decode, and no version was asked for {them}")
+    return "; ".join(told) or None

@@ -76,6 +76,13 @@ def test_the_example_for_github_finds_its_comment_by_the_mark_and_calls_commands
         assert run([*shlex.split(call.split(">")[0]), "--help"]) == 0, call
 
 
+def test_records_that_did_not_decode_are_told() -> None:
+    found = example_comparison(settings={"confidence": 0.95, "left_out": ["v9"], "undecodable": 1_030})
+    told = "v9 failed in the run, and is not compared; 1,030 more records did not decode, and no version was asked for "
+    assert f"- {told}" in write_markdown(found, example_run())
+    assert told in write_report(found, example_run())
+
+
 def test_versions_that_failed_and_one_that_is_alone_are_told() -> None:
     settings = {"confidence": 0.95, "left_out": ["v2", "v3"]}
     metrics = tuple(metric for metric in example_comparison().metrics if metric.version == "v1")

@@ -17,6 +17,7 @@ from mlstream.broker.admin import KEEP_EVERYTHING, create_topic, topic_config
 from mlstream.broker.client import Client
 from mlstream.comparison.coverage import pair
 from mlstream.errors import CoverageError, DecodeError, RunIncomplete
+from mlstream.reporting.compare import compute
 from mlstream.reporting.evidence import read_evidence
 from mlstream.runs.errors import ERRORS_SCHEMA
 from mlstream.runs.outcome import VersionOutcome
@@ -366,3 +367,6 @@ def test_a_comparison_counts_refused_records_and_goes_on_without_them_when_that_
     counts = {each.version: (each.predictions, each.errors, each.missing, each.doubled) for each in found.coverage}
     assert counts == {name: (each.rows, each.refused, 0, 0) for name, each in run.versions.items()}
     assert found.records.height == run.versions["picky"].rows
+    undecodable = run.versions["picky"].undecodable
+    assert undecodable > 0
+    assert compute(run, allow_missing=True).settings["undecodable"] == undecodable

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -111,8 +112,10 @@ class Run(Displayed):
         """
         found = self.versions.get(version)
         if found is None:
+            near = get_close_matches(version, self.versions, n=1)
             raise UnknownVersion(
-                f"run {self.id[:12]} has no version {version!r}", hint=f"it has: {', '.join(self.versions)}"
+                f"run {self.id[:12]} has no version {version!r}",
+                hint=f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(self.versions)}",
             )
         return found
 
@@ -305,13 +308,16 @@ def list_runs(home: Home | str | Path | None = None, *, repeats: bool = False) -
 
 
 def _short(found: VersionOutcome) -> str:
-    return f"failed: {found.error}" if found.status == "failed" else "was cut off"
+    return f"failed: {_reason(found)}" if found.status == "failed" else "was cut off"
 
 
 def explain(found: VersionOutcome) -> str:
     """Why a version failed, what to do about it, where its log is and how that ends, a line each."""
     lines = [] if found.hint is None else [f"fix: {found.hint}"]
     lines.append(f"its log: {found.log}")
-    return str(found.error).removeprefix(f"version {found.name}: ") + "".join(
-        f"\n  {line}" for line in [*lines, *(f"  {line}" for line in found.log_tail)]
-    )
+    return _reason(found) + "".join(f"\n  {line}" for line in [*lines, *(f"  {line}" for line in found.log_tail)])
+
+
+def _reason(found: VersionOutcome) -> str:
+    """Why a version failed, for a sentence that has its name already."""
+    return str(found.error).removeprefix(f"version {found.name}: ")

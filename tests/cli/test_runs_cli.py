@@ -140,6 +140,7 @@ def test_logs_are_printed_whole_in_part_and_as_json(cli: Cli, shop: Shop) -> Non
     wrong = cli("run", "logs", run_id, "v9")
     assert wrong.exit_code == 1
     assert "has no version 'v9'" in wrong.stderr
+    assert "did you mean 'bad'?" in cli("run", "logs", run_id, "bda").stderr
     assert cli("run", "logs", run_id, "--json", "-f").exit_code == 2
 
     # a version that was taken from that run has its log there

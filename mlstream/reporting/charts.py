@@ -19,6 +19,7 @@ from html import escape
 from itertools import cycle, islice
 
 import matplotlib as mpl
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
@@ -80,12 +81,12 @@ def draw(comparison: Comparison) -> Chart | None:
         return None
     title = wording.title(comparison)
     text = _in_words(comparison)
-    figure = _figure(comparison, title)
     svg, png = io.BytesIO(), io.BytesIO()
-    # Without a salt of our own, matplotlib names the parts of an SVG at random.
-    with mpl.rc_context({"svg.hashsalt": comparison.id, "svg.fonttype": "path"}):
+    # A notebook may have its own style. Without a salt of our own, matplotlib names the parts of an SVG at random.
+    with style.context("default"), mpl.rc_context({"svg.hashsalt": comparison.id, "svg.fonttype": "path"}):
+        figure = _figure(comparison, title)
         figure.savefig(svg, format="svg", metadata={"Title": title, "Date": None})
-    figure.savefig(png, format="png", dpi=PNG_DPI, metadata={"Title": title, "Description": text})
+        figure.savefig(png, format="png", dpi=PNG_DPI, metadata={"Title": title, "Description": text})
     return Chart(_described(svg.getvalue(), text), png.getvalue(), title, text)
 
 

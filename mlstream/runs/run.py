@@ -16,7 +16,7 @@ import polars as pl
 
 from mlstream.config import ExperimentConfig
 from mlstream.display import Displayed
-from mlstream.errors import RunError, RunIncomplete, UnknownRun, UnknownVersion
+from mlstream.errors import RunError, RunIncomplete, UnknownRun, UnknownVersion, UsageError
 from mlstream.home import Home, find_home
 from mlstream.runs.errors import ERRORS_SCHEMA, as_errors
 from mlstream.runs.layout import as_predictions, decode_lists, decoder
@@ -273,10 +273,11 @@ def config_values(config: ExperimentConfig) -> dict[str, Any]:
     return config.model_dump(mode="json", exclude={"connection"})
 
 
-def open_run(run_id: str | None = None, *, home: Home | str | Path | None = None) -> Run:
+def open_run(run_id: str | None = None, *, experiment: str | None = None, home: Home | str | Path | None = None) -> Run:
     """The run with that id, or beginning of an id (4 digits or more); the newest when None, that repeats no other.
 
     Args:
+        experiment: the newest run of this one; not together with an id.
         home: where runs are kept; found as `find_home` says when None.
 
     Raises:
@@ -285,10 +286,14 @@ def open_run(run_id: str | None = None, *, home: Home | str | Path | None = None
     """
     home = home if isinstance(home, Home) else find_home(home)
     if run_id is not None:
+        if experiment is not None:
+            raise UsageError("a run's id says which it is; give the id or the experiment")
         return Run.from_dict(read_record(home, find_id(home, run_id)), home=home)
-    newest = next((found for found in read_records(home) if found.get("repeats") is None), None)
+    own = (found for found in read_records(home) if found.get("repeats") is None)
+    newest = next((found for found in own if experiment is None or found.get("experiment") == experiment), None)
     if newest is None:
-        raise UnknownRun(f"no runs in {home.runs}", hint="make one: mlstream run CONFIG --snapshot NAME")
+        of = "" if experiment is None else f" of {experiment}"
+        raise UnknownRun(f"no runs{of} in {home.runs}", hint="make one: mlstream run CONFIG --snapshot NAME")
     return Run.from_dict(newest, home=home)
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mlstream.reporting.report import write_report
+from mlstream.reporting.report import write_fragment, write_report
 from tests.reporting.crowded import crowded_comparison, crowded_run
 from tests.reporting.detailed import detailed_comparison
 from tests.reporting.examples import example_run
@@ -34,7 +34,8 @@ SIZES = {"desktop": (1280, 900), "panel": (800, 900), "phone": (390, 844)}  # ML
 WORST_CONTRAST = """() => {
   const light = part => { const s = part / 255; return s <= 0.04045 ? s / 12.92 : ((s + 0.055) / 1.055) ** 2.4 };
   const luminance = ([r, g, b]) => 0.2126 * light(r) + 0.7152 * light(g) + 0.0722 * light(b);
-  const parts = colour => (colour.match(/[\\d.]+/g) || []).map(Number);
+  const scale = colour => colour.startsWith('color(') ? [255, 255, 255, 1] : [1, 1, 1, 1];  // a mix is from 0 to 1
+  const parts = colour => (colour.match(/[\\d.]+/g) || []).map((part, at) => part * scale(colour)[at]);
   const behind = element => {
     for (let at = element; at; at = at.parentElement) {
       const found = parts(getComputedStyle(at).backgroundColor);
@@ -56,9 +57,12 @@ WORST_CONTRAST = """() => {
 }"""
 
 # Texts in tables and cards that are wider than what they stand in.
-STICKS_OUT = """() => [...document.querySelectorAll('.metrics :is(td, tbody th), .gates td, .card p')]
-  .filter(it => it.scrollWidth > it.clientWidth + 1)
-  .map(it => it.textContent.trim())"""
+STICKS_OUT = """() => [...document.querySelectorAll('.metrics :is(td, tbody th), .gates td, .card p')].filter(it => {
+  const range = document.createRange();
+  range.selectNodeContents(it);
+  const inside = range.getBoundingClientRect(), around = it.getBoundingClientRect();
+  return inside.width > 0 && (inside.right > around.right + 1 || inside.left < around.left - 1);
+}).map(it => it.textContent.trim())"""
 
 
 def chromium() -> str:
@@ -136,6 +140,22 @@ def test_long_names_large_numbers_and_many_versions_leave_room_for_the_drawings(
             widths = found.evaluate_all("found => found.map(it => it.getBoundingClientRect().width)")
             assert min(widths) >= 60
             assert page.evaluate(STICKS_OUT) == []
+    finally:
+        page.close()
+
+
+@pytest.mark.parametrize(("background", "ink"), [("#ffffff", "#1f2328"), ("#111111", "#e6edf3")])
+def test_a_notebook_shows_the_verdicts_in_its_own_colours(browser: Browser, background: str, ink: str) -> None:
+    # What JupyterLab says of tables would lay columns over each other.
+    styles = f"body {{ background: {background}; color: {ink}; font: 14px sans-serif }} table {{ table-layout: fixed }}"
+    page = browser.new_page(viewport={"width": 860, "height": 900})
+    try:
+        page.set_content(f"<style>{styles}</style>{write_fragment(detailed_comparison())}")
+        assert page.evaluate(STICKS_OUT) == []
+        widths = page.locator("svg.interval").evaluate_all("found => found.map(it => it.getBoundingClientRect().width)")
+        assert min(widths) >= 140
+        worst = page.evaluate(WORST_CONTRAST)
+        assert worst["ratio"] >= 4.5, worst
     finally:
         page.close()
 

@@ -6,6 +6,7 @@ import io
 from dataclasses import replace
 from xml.etree import ElementTree
 
+import matplotlib as mpl
 import pytest
 from PIL import Image
 
@@ -48,6 +49,11 @@ def test_the_svg_is_an_image_with_a_title_and_a_description(chart: Chart) -> Non
 
 def test_the_same_comparison_gives_the_same_bytes(chart: Chart) -> None:
     assert drawn(example_comparison()) == chart
+
+
+def test_the_style_of_a_notebook_is_not_the_charts(chart: Chart) -> None:
+    with mpl.rc_context({"axes.grid": True, "axes.facecolor": "black", "font.family": "monospace"}):
+        assert drawn(example_comparison()) == chart
 
 
 def test_the_description_holds_every_figure(chart: Chart) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mlstream.errors import RunError, UnknownRun
+from mlstream.errors import RunError, UnknownRun, UsageError
 from mlstream.home import Home
 from mlstream.runs.record import find_id, read_records, write_record
 from mlstream.runs.run import list_runs, open_run
@@ -39,6 +39,19 @@ def test_records_are_listed_the_newest_first_and_other_files_are_left_alone(home
     write_record(home, record("b" * 64, "2026-01-02T00:00:00.000Z"))
     (home.runs / "notes.json").write_text("mine")
     assert [found["id"][0] for found in read_records(home)] == ["b", "a"]
+
+
+def test_the_newest_run_of_an_experiment_is_found_behind_those_of_others(home: Home) -> None:
+    write_record(home, {**record("a" * 64, "2026-01-01T00:00:00.000Z"), "experiment": "flights"})
+    write_record(home, {**record("b" * 64, "2026-01-02T00:00:00.000Z"), "experiment": "parcels"})
+    # These records hold nothing else, so what names them shows which was opened.
+    for chosen, run in ((None, "bbbbbbbbbbbb"), ("flights", "aaaaaaaaaaaa"), ("parcels", "bbbbbbbbbbbb")):
+        with pytest.raises(RunError, match=f"run {run}: its record is damaged"):
+            open_run(experiment=chosen, home=home)
+    with pytest.raises(UnknownRun, match=r"no runs of clicks in .*; make one"):
+        open_run(experiment="clicks", home=home)
+    with pytest.raises(UsageError, match="give the id or the experiment"):
+        open_run("aaaa", experiment="flights", home=home)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", json.dumps(record("c" * 64))])

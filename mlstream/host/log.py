@@ -28,13 +28,19 @@ def log_exception(exc: BaseException) -> None:
         traceback.print_exception(exc.__cause__)
 
 
+def say(text: str) -> None:
+    """Add a line of ours to the log; it is lost where the log cannot be written, whose disk may be full."""
+    with suppress(OSError):
+        print(f"{LOG_MARK}{text}", file=sys.stderr, flush=True)
+
+
 def tail_of(log: Path, lines: int = _LAST_LINES) -> tuple[str, ...]:
     """The last lines of a log that are not blank and not ours."""
     try:
         size = log.stat().st_size
         with log.open("rb") as file:
             file.seek(max(0, size - _LAST_BYTES))
-            text = file.read().decode(errors="replace")
+            text = file.read(_LAST_BYTES).decode(errors="replace")
     except OSError:
         return ()
     theirs = [line.rstrip() for line in text.splitlines() if line.strip() and not line.startswith(LOG_MARK)]

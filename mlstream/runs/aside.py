@@ -6,7 +6,6 @@ once; whether all of them together do is the parent's to see, at the end. So the
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ import polars as pl
 from mlstream.broker.client import Client
 from mlstream.config import ExperimentConfig
 from mlstream.host.host import Answer
-from mlstream.host.log import LOG_MARK
+from mlstream.host.log import say
 from mlstream.runs.errors import NO_FAULTS, DeadLetters, ErrorRecords, Faults
 from mlstream.runs.errors_topic import make_errors_topic
 from mlstream.runs.originals import Originals
@@ -99,8 +98,7 @@ class Aside:
             if self._said == _SAID:
                 break
             self._said += 1
-            print(f"{LOG_MARK}refused {Record(self._topic, partition, offset)}: {each.reason}", file=sys.stderr)
-        sys.stderr.flush()
+            say(f"refused {Record(self._topic, partition, offset)}: {each.reason}")
         return Faults(offsets, [each.error for each in answer.refused], [each.reason for each in answer.refused])
 
     def _make_topic(self) -> None:

@@ -13,9 +13,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from mlstream.broker.client import Client
-from mlstream.errors import MlstreamError, PredictError
+from mlstream.errors import MlstreamError, PredictError, RunError, RunIncomplete
 from mlstream.home import Home
-from mlstream.naming import errors_topic, state_topic
+from mlstream.naming import RUN_DIGITS, errors_topic, state_topic
 from mlstream.ranges import PartitionRange
 from mlstream.runs.combining import errors_of, figures_of, resumed_of, rows_of, together, with_figures
 from mlstream.runs.fleet import Ended, run_workers
@@ -24,6 +24,7 @@ from mlstream.runs.machine import git_state, hardware, math_threads, threads_for
 from mlstream.runs.outcome import Input, VersionOutcome
 from mlstream.runs.outputs import drop_topics, freeze_output, make_topics
 from mlstream.runs.plan import Plan
+from mlstream.runs.process import SURROUNDINGS
 from mlstream.runs.record import log_path, write_record
 from mlstream.runs.run import Run, Status, config_values
 from mlstream.runs.spec import Figures, Report, Spec
@@ -114,11 +115,18 @@ class Attempt:
         return record
 
     def run(self, record: Run, decode_seconds: float) -> Run:
-        """Steps 5 to 7."""
+        """Steps 5 to 7.
+
+        Raises:
+            RunError: another process goes on with the run; its record and its topics are left to that one.
+            RunIncomplete, StoreError, BrokerUnavailable: the cluster or the home cannot be used any more; what is
+                committed stays, and `run` goes on with it.
+        """
         # 5. one or more processes a version
         began = time.monotonic()
         todo = {name: found for name, found in record.versions.items() if found.status != "complete"}
         ended = self._score(record, list(todo))
+        self._check_ended(ended)
         record = self._with_beside(record)
         scored = time.monotonic()
         # 6. freeze what each wrote
@@ -274,6 +282,8 @@ class Attempt:
                 self._client, self._home, begun, source=self._config.input.topic, view=self._view, columns=columns
             )
             self._check_refused(done)
+        except SURROUNDINGS as exc:  # it is all committed, and can be frozen later
+            raise type(exc)(exc.message, hint=_go_on(exc.hint), **exc.facts) from exc
         except MlstreamError as exc:
             return self._failed(begun, exc.message, exc.hint, ())
         told = self._progress(begun.name, report.rows, "done")
@@ -287,6 +297,21 @@ class Attempt:
             classes=None if report.classes is None else tuple(report.classes),
             freeze_seconds=time.monotonic() - began,
         )
+
+    def _check_ended(self, ended: Mapping[str, Ended]) -> None:
+        """Raise when a version could not be dealt with for what is no fault of its own."""
+        run = f"run {self._id[:RUN_DIGITS]}"
+        if any(found.cause == "taken over" for found in ended.values()):
+            raise RunError(
+                f"{run}: another process took it over, and goes on with it",
+                hint="let it; `mlstream run ls` shows how it fares",
+                run_id=self._id,
+            )
+        for name, found in ended.items():
+            if found.cause == "surroundings":
+                raise RunIncomplete(
+                    f"{run} was cut off: version {name}: {found.error}", hint=_go_on(found.hint), run_id=self._id
+                )
 
     def _check_refused(self, found: VersionOutcome) -> None:
         """Fail a version that refused more of the records than it may.
@@ -309,6 +334,11 @@ class Attempt:
         self._tell(self._progress(begun.name, 0, "failed"))
         begun = drop_topics(self._client, begun)
         return replace(begun, status="failed", error=error, hint=hint, log_tail=tail)
+
+
+def _go_on(hint: str | None) -> str:
+    then = "the same command goes on where it stopped"
+    return then if hint is None else f"{hint}; then {then}"
 
 
 def _status(outcomes: Mapping[str, VersionOutcome]) -> Status:

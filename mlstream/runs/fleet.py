@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from mlstream.home import is_url
 from mlstream.host.environment import training_environment
 from mlstream.host.log import LOG_MARK, tail_of
 from mlstream.runs.machine import limited_environment
-from mlstream.runs.spec import Report, Task, TrainTask
+from mlstream.runs.spec import Cause, Report, Task, TrainTask
 
 _STOP_S = 5.0  # how long a worker may take to end before it is killed
 _DRAIN_S = 2.0  # how long a report may still be in the pipe of a process that has ended
@@ -28,11 +28,16 @@ _RESTARTS = 2  # of a process that was killed without having got further than th
 
 
 Name: TypeAlias = tuple[str, int]  # a version, and which of its workers
+# Whose report, and of which of its processes, counted by restarts; None when that process reports no more.
+Heard: TypeAlias = "tuple[Name, int, Report | None]"
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a worker ended: with a report that says `done`, or with an error and its log's last lines."""
+    """How a worker ended: with a report that says `done`, or with an error and its log's last lines.
+
+    `cause`: of the error, as its report has it.
+    """
 
     name: Name
     report: Report | None
@@ -40,20 +45,24 @@ class Ended:
     hint: str | None = None
     log_tail: tuple[str, ...] = ()
     restarts: int = 0
+    cause: Cause = "version"
 
 
 @dataclass(slots=True)
 class _Worker:
-    """A process, and what is known of those before it that were killed."""
+    """A process, and what is known of those before it that were killed.
+
+    `is_heard`: its pipe has come to its end, and all that was in it is dealt with.
+    """
 
     spec: Task
     name: Name
     process: subprocess.Popen[bytes]
     log: Path
-    listener: threading.Thread
+    restarts: int
     last: Report | None = None
+    is_heard: bool = False
     ended_at: float | None = None
-    restarts: int = 0
     in_vain: int = 0
     reached: int = -1
 
@@ -75,20 +84,24 @@ def run_workers(
         name → how it ended, in the order in which they ended. When one worker of a version fails, the others of that
         version are ended too.
     """
-    heard: queue.Queue[tuple[Name, Report | None]] = queue.Queue()
+    heard: queue.Queue[Heard] = queue.Queue()
     workers: dict[Name, _Worker] = {}
     ended: dict[Name, Ended] = {}
     try:
         for spec in specs:
             workers[spec.name] = _start(spec, logs[spec.name], heard)
         while len(ended) < len(workers):
-            with suppress(queue.Empty):
-                name, report = heard.get(timeout=_POLL_S)
-                if report is not None:
-                    workers[name].last = report
-                    on_report(name, report)
+            for name, restarts, report in _all_of(heard):
+                worker = workers[name]
+                if restarts != worker.restarts:
+                    continue  # of a process that is dead: it says nothing about the one in its place
+                if report is None:
+                    worker.is_heard = True
+                    continue
+                worker.last = report
+                on_report(name, report)
             for worker in list(workers.values()):
-                if worker.name not in ended and _is_over(worker, heard):
+                if worker.name not in ended and _is_over(worker):
                     if _may_restart(worker):
                         workers[worker.name] = _restart(worker, logs[worker.name], heard)
                         continue
@@ -101,7 +114,15 @@ def run_workers(
     return ended
 
 
-def _start(spec: Task, log: Path, heard: queue.Queue[tuple[Name, Report | None]]) -> _Worker:
+def _all_of(heard: queue.Queue[Heard]) -> Iterator[Heard]:
+    """What was heard by now; waits a moment for the first of it."""
+    with suppress(queue.Empty):
+        yield heard.get(timeout=_POLL_S)
+        for _ in range(heard.qsize()):
+            yield heard.get_nowait()
+
+
+def _start(spec: Task, log: Path, heard: queue.Queue[Heard], restarts: int = 0) -> _Worker:
     reading, writing = os.pipe()
     try:
         with log.open("ab") as file:  # the workers of a version share it, and a resumed run goes on in it
@@ -122,10 +143,13 @@ def _start(spec: Task, log: Path, heard: queue.Queue[tuple[Name, Report | None]]
     finally:
         os.close(writing)
     listener = threading.Thread(
-        target=_listen, args=(spec.name, reading, heard), name=f"mlstream-{spec.version}-{spec.worker}", daemon=True
+        target=_listen,
+        args=(spec.name, restarts, reading, heard),
+        name=f"mlstream-{spec.version}-{spec.worker}",
+        daemon=True,
     )
     listener.start()
-    worker = _Worker(spec, spec.name, process, log, listener)
+    worker = _Worker(spec, spec.name, process, log, restarts)
     if process.stdin is not None:
         with suppress(BrokenPipeError):  # it ended at once; its exit code tells
             process.stdin.write(replace(spec, reports=writing).to_line())
@@ -154,32 +178,30 @@ def _may_restart(worker: _Worker) -> bool:
     return worker.in_vain < _RESTARTS
 
 
-def _restart(worker: _Worker, log: Path, heard: queue.Queue[tuple[Name, Report | None]]) -> _Worker:
+def _restart(worker: _Worker, log: Path, heard: queue.Queue[Heard]) -> _Worker:
     _close(worker.process)
-    with log.open("ab") as file:
+    with suppress(OSError), log.open("ab") as file:
         file.write(f"{LOG_MARK}ended by {_signal_name(-worker.process.returncode)}, started again\n".encode())
-    again = _start(worker.spec, log, heard)
-    again.restarts, again.in_vain, again.reached = worker.restarts + 1, worker.in_vain, worker.reached
+    again = _start(worker.spec, log, heard, worker.restarts + 1)
+    again.in_vain, again.reached = worker.in_vain, worker.reached
     return again
 
 
-def _listen(name: Name, reading: int, heard: queue.Queue[tuple[Name, Report | None]]) -> None:
+def _listen(name: Name, restarts: int, reading: int, heard: queue.Queue[Heard]) -> None:
     with os.fdopen(reading, "rb") as pipe:
         for line in pipe:
-            if line.endswith(b"\n"):  # else it died while it wrote
-                heard.put((name, Report.from_line(line)))
-    heard.put((name, None))
+            with suppress(ValueError, TypeError, KeyError):  # half a line: it died while it wrote
+                heard.put((name, restarts, Report.from_line(line)))
+    heard.put((name, restarts, None))
 
 
-def _is_over(worker: _Worker, heard: queue.Queue[tuple[Name, Report | None]]) -> bool:
+def _is_over(worker: _Worker) -> bool:
     """Whether the process has ended and all that it said was heard. Its children may still hold its pipe open."""
     if worker.process.poll() is None:
         return False
     if worker.ended_at is None:
         worker.ended_at = time.monotonic()
-    if worker.listener.is_alive():
-        return time.monotonic() - worker.ended_at > _DRAIN_S
-    return heard.empty()
+    return worker.is_heard or time.monotonic() - worker.ended_at > _DRAIN_S
 
 
 def _how(worker: _Worker) -> Ended:
@@ -189,7 +211,7 @@ def _how(worker: _Worker) -> Ended:
         return Ended(worker.name, last, None, restarts=worker.restarts)
     tail = tail_of(worker.log)
     if last is not None and last.event == "failed":
-        return Ended(worker.name, None, last.error, last.hint, tail)
+        return Ended(worker.name, None, last.error, last.hint, tail, cause=last.cause)
     where = f" after {last.rows:,} records" if last is not None and last.rows else ""
     if code is not None and code < 0:
         hint = "perhaps the machine had no memory left" if -code == signal.SIGKILL else None

@@ -10,17 +10,20 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from mlstream.config import ExperimentConfig
-from mlstream.errors import MlstreamError
-from mlstream.host.log import LOG_MARK, log_exception
-from mlstream.runs.spec import Figures, Report, Task
+from mlstream.errors import BrokerUnavailable, MlstreamError, ProducerFenced, StoreError, TransactionFailed
+from mlstream.host.log import log_exception, say
+from mlstream.runs.spec import Cause, Figures, Report, Task
 
 REPORT_EVERY_S = 0.1
 FIGURES_EVERY_S = 1.0  # they take some milliseconds
+# The version is not at fault, and what it has committed is good: it can be gone on with.
+SURROUNDINGS = (BrokerUnavailable, StoreError, TransactionFailed)
 T = TypeVar("T", bound=Task)
 
 
@@ -65,8 +68,9 @@ def serve(kind: type[T], work: Callable[[T, Reports], Report]) -> NoReturn:
     except BaseException as exc:  # what a model may raise has no bounds: all of it goes to the log and the parent
         code = 1
         reports.send(log_failure(exc))
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
     # All is written and reported: a thread that the model left running, or a crash while it is torn down, is no matter.
     os._exit(code)
 
@@ -76,11 +80,18 @@ def log_failure(exc: BaseException) -> Report:
 
     An error of ours is a sentence and needs no traceback (it gets one with MLSTREAM_DEBUG=1).
     """
-    log_exception(exc)
+    with suppress(OSError):  # the disk of the log is full: the parent must hear of it all the same
+        log_exception(exc)
     if not isinstance(exc, MlstreamError):
         return Report("failed", error=f"{type(exc).__name__}: {exc}")
-    print(f"{LOG_MARK}{exc}", file=sys.stderr)
-    return Report("failed", error=exc.message, hint=exc.hint)
+    say(str(exc))
+    return Report("failed", error=exc.message, hint=exc.hint, cause=_cause(exc))
+
+
+def _cause(exc: MlstreamError) -> Cause:
+    if isinstance(exc, ProducerFenced):
+        return "taken over"
+    return "surroundings" if isinstance(exc, SURROUNDINGS) else "version"
 
 
 def config_of(task: Task) -> ExperimentConfig:

@@ -105,16 +105,20 @@ def alone(home: Home, key: str, *, what: str = "the same run") -> Iterator[None]
     """Hold a run's key, so that no other process computes the same run, removes it or takes its topics for leftovers.
 
     Raises:
-        RunError: another process holds it.
+        RunError: another process holds it, or the home cannot be written.
     """
-    home.runs.mkdir(parents=True, exist_ok=True)
     lock = FileLock(_lock_path(home, key), timeout=_GLANCE_S)
     try:
+        home.runs.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
         raise RunError(
             f"{what} is being computed by another process", hint="wait for it: `mlstream run ls` shows it"
         ) from None
+    except OSError as exc:
+        raise RunError(
+            f"{home.runs}: no run can be kept there: {exc}", hint="set MLSTREAM_HOME to a folder that can be written"
+        ) from exc
     try:
         yield
     finally:

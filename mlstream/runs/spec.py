@@ -11,9 +11,11 @@ import json
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 from mlstream.host.process import BOOTSTRAP
+
+Cause: TypeAlias = Literal["version", "surroundings", "taken over"]  # of a failure
 
 
 def command_of(module: str) -> list[str]:
@@ -221,6 +223,8 @@ class Report:
         state_topic_id: of `loaded`: the topic for the version's state; None when it keeps none.
         measured, columns, classes: of `done`: the figures, and the pinned columns and classes of the predictions.
         error, hint: of `failed`.
+        cause: of `failed`: the version itself; or what it can go on after: the cluster or the home cannot be used, or
+            another process took over, and that one goes on.
     """
 
     event: Literal["loaded", "rows", "done", "failed"]
@@ -235,6 +239,7 @@ class Report:
     classes: list[str | int] | None = None
     error: str | None = None
     hint: str | None = None
+    cause: Cause = "version"
 
     def to_line(self) -> bytes:
         """The report as one line of JSON."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +24,7 @@ from mlstream.errors import (
 )
 from mlstream.home import find_home
 from mlstream.host.host import Host
-from mlstream.host.log import LOG_MARK
+from mlstream.host.log import say
 from mlstream.host.spec import HostSpec, Limits
 from mlstream.ranges import parse_size
 from mlstream.runs.layout import RECORD_COLUMNS as RECORD_COLUMNS
@@ -61,7 +60,7 @@ def work(spec: Spec, reports: Reports) -> Report:
         number = exc.facts.get("number")
         if number in _FROM_OUTSIDE:
             # As if it had hit this process: it is started again as long as each gets further than the one before.
-            print(f"{LOG_MARK}{exc}", file=sys.stderr, flush=True)
+            say(str(exc))
             os.kill(os.getpid(), number)
         raise
 

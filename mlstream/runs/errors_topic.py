@@ -10,7 +10,7 @@ from mlstream.errors import UnknownTopic
 from mlstream.naming import errors_topic
 from mlstream.runs.errors import HEADER_ROOM_BYTES
 
-_DEFAULT_MESSAGE_BYTES = 1_048_588  # Kafka's default of max.message.bytes
+DEFAULT_MESSAGE_BYTES = 1_048_588  # Kafka's default of max.message.bytes
 
 
 def make_errors_topic(client: Client, output: str, *, source: str, largest: Callable[[], int]) -> str:
@@ -28,9 +28,9 @@ def make_errors_topic(client: Client, output: str, *, source: str, largest: Call
         BrokerRefused: making it is not allowed.
     """
     try:
-        most = int(topic_config(client, source).get("max.message.bytes", _DEFAULT_MESSAGE_BYTES))
+        most = int(topic_config(client, source).get("max.message.bytes", DEFAULT_MESSAGE_BYTES))
     except UnknownTopic:
         most = largest()
-    config = {**KEEP_EVERYTHING, "max.message.bytes": str(max(most, _DEFAULT_MESSAGE_BYTES) + HEADER_ROOM_BYTES)}
+    config = {**KEEP_EVERYTHING, "max.message.bytes": str(max(most, DEFAULT_MESSAGE_BYTES) + HEADER_ROOM_BYTES)}
     partitions = len(client.topic(output).partitions)
     return create_topic(client, errors_topic(output), partitions=partitions, config=config, exist_ok=True).topic_id

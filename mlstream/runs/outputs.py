@@ -11,13 +11,15 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mlstream.broker.admin import KEEP_EVERYTHING, create_topic, delete_topic_by_id
+from mlstream.broker.admin import KEEP_EVERYTHING, create_topic, delete_topic_by_id, topic_config
 from mlstream.broker.client import Client
 from mlstream.broker.settling import settled_bounds
-from mlstream.errors import BrokerError, EmptyRange, RunError, UnknownTopic
+from mlstream.errors import BrokerError, BrokerRefused, EmptyRange, RunError, UnknownTopic
 from mlstream.home import Home
 from mlstream.naming import errors_topic, state_topic
 from mlstream.runs.checking import check_output
+from mlstream.runs.errors import HEADER_ROOM_BYTES
+from mlstream.runs.errors_topic import DEFAULT_MESSAGE_BYTES
 from mlstream.runs.layout import decoder
 from mlstream.runs.outcome import VersionOutcome
 from mlstream.runs.plan import Plan
@@ -70,11 +72,11 @@ def still_there(client: Client, run: Run) -> bool:
 
 
 def make_topics(client: Client, topics: Mapping[str, str], *, like: str, at_least: int) -> dict[str, str]:
-    """Make the topics of a run, which keep everything.
+    """Make the topics of a run, which keep everything, and take a message as large as one of the scored topic.
 
     Args:
         topics: version → topic.
-        like: the scored topic; if the cluster has it, its number of partitions is taken.
+        like: the scored topic; if the cluster has it, its number of partitions is taken, and its largest message.
         at_least: how many partitions the scored snapshot needs.
 
     Returns:
@@ -83,11 +85,14 @@ def make_topics(client: Client, topics: Mapping[str, str], *, like: str, at_leas
     Raises:
         TopicExists: one is there already; it is not touched.
     """
-    partitions = at_least
-    with suppress(UnknownTopic):
+    partitions, settings = at_least, dict(KEEP_EVERYTHING)
+    with suppress(UnknownTopic, BrokerRefused):  # it may be read, but not described
         partitions = max(partitions, len(client.topic(like).partitions))
+        most = int(topic_config(client, like).get("max.message.bytes", DEFAULT_MESSAGE_BYTES))
+        if most > DEFAULT_MESSAGE_BYTES:  # a prediction has the key of its record, whatever its size
+            settings["max.message.bytes"] = str(most + HEADER_ROOM_BYTES)
     return {
-        version: create_topic(client, topic, partitions=partitions, config=KEEP_EVERYTHING).topic_id
+        version: create_topic(client, topic, partitions=partitions, config=settings).topic_id
         for version, topic in topics.items()
     }
 

@@ -21,7 +21,7 @@ from mlstream.runs.outcome import VersionOutcome
 from mlstream.runs.outputs import freeze_output
 from mlstream.runs.replay import run
 from tests.runs.conftest import Shop
-from tests.runs.readers import topics
+from tests.runs.readers import read_topic, topics
 
 pytestmark = pytest.mark.broker
 
@@ -164,3 +164,19 @@ def freeze(shop: Shop, client: Client, topic: str, *, on_error: Literal["fail", 
     topic_id = client.topic(topic).topic_id
     outcome = VersionOutcome("v1", "incomplete", {}, topic, topic_id, shop.home.path / "v1.log")
     return freeze_output(client, shop.home, outcome, source=shop.topic, view=view, columns=columns).rows
+
+
+def test_a_key_that_is_larger_than_a_usual_message_comes_back_with_its_prediction(
+    make_shop: Callable[[str], Shop], client: Client, topic: str
+) -> None:
+    create_topic(client, topic, partitions=1, config={"max.message.bytes": "3000000"})
+    producer = Producer({"bootstrap.servers": client.connection.servers, "message.max.bytes": 3_000_000})
+    keys = [secrets.token_bytes(size) for size in (1_400_000, 3)]
+    for n, key in enumerate(keys):
+        producer.produce(topic, key=key, value=json.dumps({"x": 0.5, "n": n, "s": ""}))
+    producer.flush()
+    large = make_shop(topic)
+    config = large.config({"v1": {"model": "shop/models.py:Linear"}})
+    done = run(config, snapshot=large.snapshot, connection=large.connection, home=large.home)
+    done.check()
+    assert [found.key for found in read_topic(large.connection, str(done.versions["v1"].topic))] == keys

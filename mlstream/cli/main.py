@@ -105,8 +105,9 @@ def run(args: list[str] | None = None) -> int:
         exc.show(file=said)
         click.echo(redacted(said.getvalue()), err=True, nl=False)
         return UsageError.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
+    except (click.Abort, KeyboardInterrupt) as exc:
+        words = exc.args if exc.__cause__ is None else exc.__cause__.args  # of click's Abort it is the interrupt
+        click.echo(": ".join(["interrupted", *map(str, words)]), err=True)  # a command may say what comes of it
         return 130
     except (BrokenPipeError, ReaderGone):
         # The reader went away; nothing more can be written, not even at exit.

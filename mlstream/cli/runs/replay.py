@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +59,12 @@ def replay(
     if dry_run:
         _preview(session, found, snapshot, chosen, workers=workers, times=times, force=force, as_json=as_json)
         return
-    with shown_progress(session) as report:
+    with _interruptible(force=force) as note, shown_progress(session) as show:
+
+        def report(progress: Progress) -> None:
+            note(progress)
+            show(progress)
+
         done = run_versions(
             found,
             snapshot=snapshot,
@@ -81,6 +88,24 @@ def replay(
         if done.status == "complete":
             session.say(f"next: mlstream compare {done.id[:SHORT]}")
     done.check()
+
+
+@contextmanager
+def _interruptible(*, force: bool) -> Iterator[Listener]:
+    """Say with an interrupt that the run can be gone on with, once there is something to go on with."""
+    begun = False
+
+    def note(progress: Progress) -> None:
+        nonlocal begun
+        begun = begun or progress.stage in ("scoring", "freezing")
+
+    try:
+        yield note
+    except KeyboardInterrupt:
+        if not begun:
+            raise
+        without = "without --force " if force else ""
+        raise KeyboardInterrupt(f"{without}the same command goes on where it stopped") from None
 
 
 def _repeat(

@@ -47,6 +47,7 @@ def _render(name: str, comparison: Comparison, run: RunFacts) -> str:
         named_slices=report_details.slice_groups(comparison, "named"),
         searched_slices=report_details.slice_groups(comparison, "searched"),
         search_sentence=report_details.search_sentence(comparison),
+        left_out_sentence=report_details.left_out_sentence(comparison),
         slice_notes=report_details.slice_notes(comparison),
         figures=report_figures.figures(comparison),
         over_time=report_figures.over_time(comparison),

@@ -24,6 +24,8 @@ from mlstream.reporting.report_parts import colour_classes
 
 MAX_CLASSES = 8  # of a cross table that is shown as one
 MAX_CELLS = 20  # of one that is not
+MAX_SLICE_ROWS = 700  # so that the page stays below 2 MB
+MAX_NOTES = 50
 _LONGEST_CELL = 60
 _FEW = 6  # columns that are named in a sentence
 
@@ -72,8 +74,9 @@ class SliceGroup:
 
 
 def slice_groups(comparison: Comparison, kind: str) -> tuple[SliceGroup, ...]:
-    """The slices that the experiment named, or those that the search found, in their order."""
-    chosen = [found for found in comparison.slices if found.kind == kind]
+    """The slices that the experiment named, or those that the search found, in their order; those that are shown."""
+    shown = _shown_slices(comparison)
+    chosen = [found for found in comparison.slices if found.kind == kind and found.slice in shown]
     colours = colour_classes(comparison)
     reach = {metric: _reach(chosen, metric) for metric in {found.metric for found in chosen}}
     groups = []
@@ -83,6 +86,35 @@ def slice_groups(comparison: Comparison, kind: str) -> tuple[SliceGroup, ...]:
         rows = tuple(_slice_row(one, colours[one.version], reach[one.metric]) for one in results)
         groups.append(SliceGroup(name, size, rows))
     return tuple(groups)
+
+
+def left_out_sentence(comparison: Comparison) -> str:
+    """Which slices are not on the page and where they are; nothing when all are on it."""
+    every, shown = len({found.slice for found in comparison.slices}), len(_shown_slices(comparison))
+    if shown == every:
+        return ""
+    return (
+        f"Of {every:,} slices the {shown:,} are shown on which a version differs most surely from the baseline. "
+        'All are in `mlstream compare --json` and in `comparison.to_frame("slices")`.'
+    )
+
+
+def _shown_slices(comparison: Comparison) -> set[str]:
+    """The names of the slices that the page has room for: those with the smallest p-values, in whole groups."""
+    rows: dict[str, int] = {}
+    least: dict[str, float] = {}
+    for found in comparison.slices:
+        p = 2.0 if found.p_adjusted is None else found.p_adjusted
+        rows[found.slice] = rows.get(found.slice, 0) + 1
+        least[found.slice] = min(least.get(found.slice, p), p)
+    shown: set[str] = set()
+    room = MAX_SLICE_ROWS
+    for name in sorted(rows, key=lambda name: least[name]):
+        room -= rows[name]
+        if room < 0 and shown:
+            break
+        shown.add(name)
+    return shown
 
 
 def search_sentence(comparison: Comparison) -> str:
@@ -101,10 +133,15 @@ def search_sentence(comparison: Comparison) -> str:
 
 
 def slice_notes(comparison: Comparison) -> tuple[str, ...]:
-    """Why verdicts on slices are inconclusive, each reason with the slices that it is about."""
+    """Why verdicts on the slices are inconclusive, each reason with those that it is about; the first reasons."""
+    shown = _shown_slices(comparison)
     reasons: dict[str, list[str]] = {}
     for found in comparison.slices:
-        if found.reason is not None and found.slice not in reasons.setdefault(found.reason, []):
+        if found.reason is None or found.slice not in shown:
+            continue
+        if found.reason not in reasons and len(reasons) == MAX_NOTES:
+            continue
+        if found.slice not in reasons.setdefault(found.reason, []):
             reasons[found.reason].append(found.slice)
     return tuple(f"Inconclusive on {wording.listed(slices)}: {reason}." for reason, slices in reasons.items())
 

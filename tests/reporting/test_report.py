@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,7 +14,8 @@ from mlstream.reporting import wording
 from mlstream.reporting.facts import RunFacts
 from mlstream.reporting.report import write_fragment, write_report
 from mlstream.reporting.report_parts import colour_classes
-from tests.reporting.detailed import detailed_comparison
+from tests.reporting.crowded import FIGURES, NAMES, crowded_comparison, crowded_run
+from tests.reporting.detailed import a_slice, detailed_comparison
 from tests.reporting.examples import VERSIONS, example_comparison, example_run
 
 APART = {"td", "th", "h3", "code"}  # whose neighbours are drawn apart
@@ -81,6 +82,41 @@ def test_the_page_needs_no_network_and_runs_nothing() -> None:
 
 def test_the_page_is_small() -> None:
     assert len(write_report(example_comparison(), example_run())) < 100_000
+
+
+def test_the_page_of_a_large_comparison_is_below_two_megabytes_and_says_what_it_leaves_out() -> None:
+    crowded = crowded_comparison()
+    named = [f"carrier = '{n:03}' and origin in ('JFK', 'LGA', 'EWR')" for n in range(300)]
+    surest = named[217]
+    slices = [
+        a_slice(name, version, 0.01, 0.03, "inconclusive", metric=metric, baseline=NAMES[0], p_adjusted=0.7)
+        for name in named
+        for metric in FIGURES
+        for version in NAMES[1:]
+    ]
+    slices = [replace(one, reason=f"{one.reason}; about {at} times the data") for at, one in enumerate(slices)]
+    slices = [replace(one, p_adjusted=0.001) if one.slice == surest else one for one in slices]
+    detailed = detailed_comparison()
+    columns = {f"column_{n}": "a text as long as they are kept " * 6 for n in range(40)}
+    like = replace(detailed.disagreements[0], baseline=NAMES[0], columns=columns)
+    drawn = {
+        part: tuple(
+            replace(one, version=name) for name in NAMES for one in getattr(detailed, part) if one.version == "v1"
+        )
+        for part in ("calibration", "curves", "series")
+    }
+    large = replace(
+        crowded,
+        **drawn,
+        slices=tuple(slices),
+        disagreements=tuple(replace(like, version=name) for name in NAMES[1:] for _ in range(20)),
+    )
+    html = write_report(large, crowded_run())
+    assert len(html.encode()) < 2_000_000
+    words = read(html).words
+    assert "Of 300 slices the 25 are shown" in words
+    assert surest in words
+    assert sum(name in words for name in named) == 25
 
 
 def test_every_figure_is_on_the_page_as_text() -> None:

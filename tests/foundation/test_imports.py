@@ -7,11 +7,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import mlstream
+from mlstream.versions.environments import HOST_NEEDS
 
 PACKAGE = Path(mlstream.__file__).parent
 PROJECT = PACKAGE.parent
@@ -147,6 +150,13 @@ def test_help_loads_nothing_heavy() -> None:
 def test_importing_the_package_loads_nothing_heavy() -> None:
     loaded = loaded_by("import mlstream\nmlstream.MlstreamError")
     assert loaded.isdisjoint((*HEAVY, "click", "rich", "pydantic")), sorted(loaded & {*HEAVY, "click", "rich"})
+
+
+def test_what_a_model_s_process_imports_is_in_every_environment_of_a_version() -> None:
+    loaded = loaded_by("import mlstream.host.serving, mlstream.versions.loading, mlstream.versions.mlflow_model")
+    given = loaded_by("import " + ", ".join(Requirement(line).name for line in HOST_NEEDS))
+    packages = packages_distributions()
+    assert {package for name in loaded - given for package in packages.get(name, ())} == {"mlstream"}
 
 
 def test_the_budget_test_would_notice_a_heavy_import() -> None:

@@ -60,6 +60,8 @@ def FORM(command: Callable[..., Any]) -> Callable[..., Any]:  # noqa: N802  # a 
     def with_form(*args: Any, html: str | None, markdown: bool, as_json: bool, **settings: Any) -> Any:
         if markdown and as_json:
             raise UsageError("--json and --markdown both print to stdout", hint="choose one of them")
+        if html == "":
+            raise UsageError("--html '': it names no file", hint="give a file, or leave it out")
         if html is not None:
             check_folder(Path(html))
         below = {name: settings.pop(name) for name in ("slices", "disagreements", "full")}
@@ -75,9 +77,10 @@ def check_folder(page: Path) -> None:
     Raises:
         StoreError: there is no such folder.
     """
-    if not page.name or not page.parent.is_dir():
+    if not page.parent.is_dir():
         raise StoreError(
-            f"--html {str(page)!r}: there is no folder {page.parent}", hint="give a file in a folder that exists"
+            f"{page}: the page cannot be written: there is no folder {page.parent}",
+            hint="give a file in a folder that exists",
         )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlstream.config import DecodeConfig
@@ -43,7 +43,7 @@ def decode(columns: dict[str, Any], *values: object) -> tuple[dict[str, list[Any
     return arrays, {fault.row: fault.reason for fault in found.faults}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(objects, min_size=1, max_size=6))
 def test_values_are_those_at_the_pointer_as_text(values: list[dict[str, Any]]) -> None:
     columns = {name: {"type": "json", "pointer": pointer} for name, pointer in POINTERS.items()}

@@ -189,6 +189,9 @@ def resolve_version(
                 raise missing(reference.path, root, f"{where}.model", _train_hint(config, name))
             check_pickle(reference.path, trust=own.trust, where=where)
             weights_digest = digest_file(reference.path)
+        if isinstance(reference, CodeReference) and reference.file is not None and own.environment is not None:
+            # what is wrong with the code is said before minutes go by with its environment
+            find_sources(reference, root=root, where=f"{where}.model", worktree=worktree)
         around = surroundings_of(own.environment, reference, root=root, where=where, on_building=on_building)
         if isinstance(reference, CodeReference):
             sources = find_sources(reference, root=root, where=f"{where}.model", site=around.site, worktree=worktree)

@@ -110,6 +110,13 @@ def test_it_is_said_when_the_version_is_resolved_and_no_code_has_run(
         resolve_version(experiment(model=model), "v1")
 
 
+def test_it_is_said_before_an_environment_is_built(experiment: Experiment) -> None:
+    with pytest.raises(VersionLoadError, match=r"^versions\.v1\.environment: there is no file nowhere\.txt"):
+        resolve_version(experiment(environment="nowhere.txt"), "v1")
+    with pytest.raises(VersionLoadError, match=r"^versions\.v1\.model: shop/model\.py has no 'mak'; did you mean"):
+        resolve_version(experiment(model="shop/model.py:mak", environment="nowhere.txt"), "v1")
+
+
 def test_a_name_that_appears_when_the_code_runs_is_loaded(experiment: Experiment, project: Path) -> None:
     (project / "shop" / "late.py").write_text("from shop.features import *\nfrom shop.model import *\n")
     assert isinstance(resolve_version(experiment(model="shop/late.py:make"), "v1").load(), Predictor)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from mlstream.broker.client import Client
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from tests.databases.postgres_server import Postgres
     from tests.fault_table import Faults
     from tests.snapshots.s3_server import S3Server
+
+# How long an example takes on a busy machine is no property of the code.
+settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any-machine")
 
 
 @pytest.fixture(scope="session")

@@ -85,7 +85,8 @@ def log_failure(exc: BaseException) -> Report:
     if not isinstance(exc, MlstreamError):
         return Report("failed", error=f"{type(exc).__name__}: {exc}")
     say(str(exc))
-    return Report("failed", error=exc.message, hint=exc.hint, cause=_cause(exc))
+    hint = None if isinstance(exc, TransactionFailed) else exc.hint  # that one is for who writes transactions
+    return Report("failed", error=exc.message, hint=hint, cause=_cause(exc))
 
 
 def _cause(exc: MlstreamError) -> Cause:

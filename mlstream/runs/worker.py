@@ -1,8 +1,9 @@
 """A worker's process: have the model predict batch by batch, write exactly once. Decides nothing, runs no model.
 
 Started as `python -m mlstream.runs.worker`; `spec.py` says what it reads and reports. The model is in a process of its
-own (`mlstream/host/`), which maps the decoded view too. Batches follow a fixed grid: the rows of a partition in groups
-of `batch_rows`, from its first row. `scoring.py` has the order in which they are asked for and written.
+own (`mlstream/host/`), which maps the decoded view too. Batches follow a fixed grid (`grid.py`): the rows of a
+partition in groups of `batch_rows`, from its first row. `scoring.py` has the order in which they are asked for and
+written.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import pytest
 
 from mlstream.errors import RunError, UnknownRun, UsageError
 from mlstream.home import Home
-from mlstream.runs.record import find_id, read_records, write_record
+from mlstream.runs.record import alone, find_id, read_records, write_record
 from mlstream.runs.run import list_runs, open_run
 
 
@@ -29,6 +29,13 @@ def test_an_id_may_be_shortened_while_it_is_unambiguous(home: Home) -> None:
     for text in ("abc", "../x", "*"):
         with pytest.raises(UnknownRun, match=r"no run .* in .*runs; write the first digits of its id, 4 at least"):
             find_id(home, text)
+
+
+def test_a_home_that_cannot_be_written_is_named_before_anything_is_computed(home: Home) -> None:
+    home.path.mkdir()
+    home.runs.touch()
+    with pytest.raises(RunError, match=r"runs: no run can be kept there: .*; set MLSTREAM_HOME to a folder that can"):
+        alone(home, "a" * 64).__enter__()
 
 
 def test_records_are_listed_the_newest_first_and_other_files_are_left_alone(home: Home) -> None:

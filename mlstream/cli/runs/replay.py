@@ -178,7 +178,7 @@ def _print_preview(session: Session, found: Preview) -> None:
         soft_wrap=True,
     )
     session.out.print(f"processes a version: {found.workers}; threads of each: {found.threads}\n")
-    headers = ["version", "would be", ">records", ">batches", "digest", "from run"]
+    headers = ["~version", "would be", ">records", ">batches", "digest", "from run"]
     reuses = any(version.reused is not None for version in found.versions)
     table = plain_table(*headers[: 6 if reuses else 5])
     for version in found.versions:

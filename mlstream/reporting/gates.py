@@ -100,7 +100,9 @@ def _check(comparison: Comparison, gate: GateConfig) -> Iterator[GateResult]:
     base = comparison.baseline
     where = "" if gate.slice is None else f" where {gate.slice}"
     text = _limit_text(gate, base if gate.against is None else gate.against) + where
-    challengers = [version for version in comparison.versions if version != base]
+    # A challenger that failed in the run passes nothing, also where the others were compared without it.
+    everyone = dict.fromkeys([*comparison.versions, *(comparison.settings.get("left_out") or ())])
+    challengers = [version for version in everyone if version != base]
     for version in challengers if gate.version is None else [gate.version]:
         nothing = _nothing_to_judge(comparison, gate, version)
         if nothing is not None:
@@ -117,7 +119,9 @@ def _nothing_to_judge(comparison: Comparison, gate: GateConfig, version: str) ->
     if gate.against is not None and gate.against != comparison.baseline:
         return "skipped", f"this comparison is against {comparison.baseline}"
     if version not in comparison.versions:
-        return _undecided(gate), f"not shown: {version} is not in this comparison"
+        failed = version in (comparison.settings.get("left_out") or ())
+        why = "failed in the run" if failed else "is not in this comparison"
+        return _undecided(gate), f"not shown: {version} {why}"
     if not comparison.metrics:
         return _undecided(gate), "not shown: without labels there are no metrics"
     return None
@@ -284,15 +288,14 @@ def _sorted(names: set[str]) -> str:
 
 
 def _verdicts_that(comparison: Comparison, metric: str | None, word: str) -> Iterator[GateResult]:
-    if word != "worse":  # what was not measured is not worse, and nothing else either
-        status: GateStatus = "failed" if word == "not-better" else "inconclusive"
-        base = comparison.baseline
-        wanted = f"better than {base}" if word == "not-better" else "a verdict"
-        measured = {delta.version for delta in comparison.deltas}
-        lost = dict.fromkeys([*comparison.versions, *(comparison.settings.get("left_out") or ())])
-        for version in lost:
-            if version != base and version not in measured:
-                yield GateResult(version, "" if metric is None else metric, wanted, status, "it was not measured")
+    # What was not measured passes nothing: neither a version without metrics nor one that failed in the run.
+    base = comparison.baseline
+    status: GateStatus = "inconclusive" if word == "inconclusive" else "failed"
+    wanted = {"worse": f"not worse than {base}", "not-better": f"better than {base}", "inconclusive": "a verdict"}[word]
+    measured = {base, *(delta.version for delta in comparison.deltas)}
+    for version in dict.fromkeys([*comparison.versions, *(comparison.settings.get("left_out") or ())]):
+        if version not in measured:
+            yield GateResult(version, "" if metric is None else metric, wanted, status, "it was not measured")
     for delta in comparison.deltas:
         if metric is not None and delta.metric != metric:
             continue

@@ -165,6 +165,17 @@ def newest_failed(place: Place) -> Answer:
     return place.cli("compare", "--no-track")  # the odd run is newer, and partial
 
 
+def everyone(place: Place) -> Answer:
+    file = place.project.root / "odd.yaml"
+    was = file.read_text()
+    gate = {"metric": "accuracy", "no_worse_than": 0.5}
+    file.write_text(json.dumps(json.loads(was) | {"gates": [gate]}))
+    try:
+        return place.cli("compare", place.odd[0], "--no-track", "--allow-missing")
+    finally:
+        file.write_text(was)
+
+
 def cut_off(place: Place) -> Answer:
     copy = Home(place.in_a_copy())
     write_record(copy, place.project.done.to_dict() | {"status": "incomplete"})
@@ -267,6 +278,7 @@ CASES: dict[str, Callable[[Place], Answer]] = {
         labels=it.labels(**ALWAYS), gates=[{**AUC, "require": "verdict"}, V3]
     ),
     "a gate, and no labels": lambda it: it.compare(labels=None, gates=[V3 | {"version": "v2"}]),
+    "a gate for every challenger, and one failed in the run, with `--allow-missing`": everyone,
     "`--fail-if worse`, and a version is": lambda it: it.compare(
         "--baseline", "v2", "--fail-if", "worse", metrics=["accuracy"]
     ),
@@ -274,6 +286,9 @@ CASES: dict[str, Callable[[Place], Answer]] = {
         "--fail-if", "inconclusive", labels=it.labels(**ALWAYS)
     ),
     "`--fail-if not-better`, and no labels": lambda it: it.compare("--fail-if", "not-better", labels=None),
+    "`--fail-if worse`, and a version failed, with `--allow-missing`": lambda it: it.cli(
+        "compare", it.odd[0], "--no-track", "--allow-missing", "--fail-if", "worse"
+    ),
     "`--fail-if` with nonsense": lambda it: it.compare("--fail-if", "wors"),
     "`--fail-if` with a misspelt metric": lambda it: it.compare("--fail-if", "log_los:worse"),
     "labels, metrics or gates were changed since the run": lambda it: it.compare(

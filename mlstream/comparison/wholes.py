@@ -12,7 +12,6 @@ figure at all do not count as blocks that tell of it, so that such a function ge
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -63,7 +62,7 @@ class WholeFigure:
         Raises:
             ComparisonError: the function raised, or gave no finite number.
         """
-        return self._ask(self.frame[self.order], "")
+        return self._ask(self.frame[self.order])
 
     def without_each(self, group: Integers, groups: int) -> Floats:
         """The figure without the records of each group, (groups,): itself where a group is empty or holds all.
@@ -80,8 +79,8 @@ class WholeFigure:
         found = np.full(groups, self.value)
         for at, (start, stop) in enumerate(zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)):
             if 0 < stop - start < frame.height:
-                left_out = frame["_timestamp"][start], frame["_timestamp"][stop - 1]
-                found[at] = self._ask(pl.concat([frame[:start], frame[stop:]], rechunk=False), _without(*left_out))
+                rest = pl.concat([frame[:start], frame[stop:]], rechunk=False)
+                found[at] = self._ask(rest, left_out=frame["_timestamp"][start:stop])
         return found
 
     def select(self, mask: NDArray[np.bool_]) -> WholeFigure:
@@ -91,30 +90,30 @@ class WholeFigure:
             self, frame=self.frame.filter(pl.Series(mask)), order=place[self.order[mask[self.order]]], part=True
         )
 
-    def _ask(self, frame: pl.DataFrame, where: str) -> float:
+    def _ask(self, frame: pl.DataFrame, left_out: pl.Series | None = None) -> float:
         try:
             result = self.call(frame)
         except ComparisonError:
             raise  # a SQL expression has named what is wrong
         except Exception as exc:  # whatever the experiment's own code raises
-            raised = f"its function raised {type(exc).__name__} for {self.version}{where}: {exc}"
+            raised = f"its function raised {type(exc).__name__} for {self.version}{_without(left_out)}: {exc}"
             raise ComparisonError(f"custom_metrics.{self.name}: {raised}", version=self.version) from exc
-        return self._number(result, where)
+        return self._number(result, left_out)
 
-    def _number(self, result: Any, where: str) -> float:
-        said = f"custom_metrics.{self.name}: {self.version}{where}"
+    def _number(self, result: Any, left_out: pl.Series | None) -> float:
+        said = f"custom_metrics.{self.name}: {self.version}"
         if isinstance(result, pl.DataFrame | pl.Series | np.ndarray | list | tuple):
             size = result.width * result.height if isinstance(result, pl.DataFrame) else np.size(np.asarray(result))
             if size != 1:
                 raise ComparisonError(
-                    f"{said}: {size:,} values for the whole, where `of: whole` needs one",
+                    f"{said}{_without(left_out)}: {size:,} values for the whole, where `of: whole` needs one",
                     hint="return one number, or leave `of: whole` out to give one for each record",
                     version=self.version,
                 )
             result = result.item() if not isinstance(result, list | tuple) else np.asarray(result).item()
         if isinstance(result, bool | np.bool_) or not isinstance(result, Real | Decimal):
             raise ComparisonError(
-                f"{said}: {_short(result)} is no number",
+                f"{said}{_without(left_out)}: {_short(result)} is no number",
                 hint="return one number",
                 version=self.version,
             )
@@ -124,7 +123,7 @@ class WholeFigure:
             value = INF
         if not abs(value) <= LARGEST:
             raise ComparisonError(
-                f"{said}: {_short(result)} is no finite number",
+                f"{said}{_without(left_out)}: {_short(result)} is no finite number",
                 hint="give a number for every part of the records that is nearly the whole",
                 version=self.version,
             )
@@ -186,8 +185,12 @@ def group_factor(grid: Grid, length: int) -> int:
     return factor
 
 
-def _without(first: dt.datetime, last: dt.datetime) -> str:
-    return f" without the records from {first:%Y-%m-%d %H:%M:%S} to {last:%Y-%m-%d %H:%M:%S}"
+def _without(times: pl.Series | None) -> str:
+    """What was left out, by its event times; nothing where nothing was."""
+    if times is None:
+        return ""
+    first, last = times.sort().gather([0, -1]).dt.to_string("%Y-%m-%d %H:%M:%S")
+    return f" without the records from {first} to {last}"
 
 
 def _short(value: Any) -> str:

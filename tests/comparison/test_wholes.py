@@ -11,9 +11,12 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
+from mlstream.comparison.answers import Answer, Truth
+from mlstream.comparison.bootstrap import influence
 from mlstream.comparison.compare import Evidence, compare_predictions
 from mlstream.comparison.own_metrics import OwnFunction
 from mlstream.comparison.result import Comparison
+from mlstream.comparison.wholes import Whole, WholeFigure
 from mlstream.errors import ComparisonError
 from tests.comparison.simulate import coverage_of_wholes, median_error, relative_error, root_error
 from tests.comparison.streams import Stream, experiment, regression
@@ -217,6 +220,22 @@ def test_many_values_for_each_record_have_a_hint_and_the_configuration_knows_two
         compare_predictions(experiment("regression", custom_metrics=own), evidence)
     with pytest.raises(ValidationError, match="records"):
         experiment("regression", custom_metrics={"mine": {"value": "part", "of": "group"}})
+
+
+def test_sums_of_pseudo_values_give_the_figure_itself_and_influences_that_add_up_to_zero() -> None:
+    rng = np.random.default_rng(6)
+    error = pl.Series(rng.exponential(size=640))
+    frame = pl.DataFrame({"prediction": error, "label": np.zeros(640), "_timestamp": np.arange(640)})
+    block = np.sort(rng.integers(0, 40, 640))  # blocks of different sizes
+    figure = WholeFigure("mine", "v1", root_error, frame, np.arange(640))
+    answer = Answer("v1", error.to_numpy(), whole={"mine": figure})
+    sums = Whole("mine", True).tally(Truth("regression", np.zeros(640)), answer, block, 40)
+    assert float(Whole("mine", True).value(sums.sum(axis=0))) == pytest.approx(figure.value, abs=1e-13)
+    parts = influence(Whole("mine", True), sums)
+    assert parts.sum() == pytest.approx(0, abs=1e-12)
+    twin = np.array([figure.value - root_error(frame.filter(pl.Series(block != at))) for at in range(40)])
+    # To first order a block moves the figure by as much as leaving it out moves it back.
+    assert np.corrcoef(parts, twin)[0, 1] > 0.999
 
 
 def test_a_quantile_of_many_records_is_smooth_enough(evidence: Evidence) -> None:

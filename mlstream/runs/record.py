@@ -73,10 +73,27 @@ def read_records(home: Home) -> list[dict[str, Any]]:
     Raises:
         RunError: one is damaged.
     """
+    records, damaged = readable_records(home)
+    if damaged is not None:
+        raise damaged
+    return records
+
+
+def readable_records(home: Home) -> tuple[list[dict[str, Any]], RunError | None]:
+    """The records that can be read, as `read_records` has them, and the error of the first that cannot."""
     refresh(home)
-    paths = home.runs.glob("*.json") if home.runs.is_dir() else ()
-    records = [read_record(home, path.stem) for path in paths if _ID.fullmatch(path.stem)]
-    return sorted(records, key=lambda record: (_asked_at(record), record["id"]), reverse=True)
+    paths = sorted(home.runs.glob("*.json")) if home.runs.is_dir() else ()
+    records, damaged = [], None
+    for path in paths:
+        if not _ID.fullmatch(path.stem):
+            continue
+        try:
+            records.append(read_record(home, path.stem))
+        except UnknownRun:
+            continue  # removed since it was listed
+        except RunError as exc:
+            damaged = exc if damaged is None else damaged
+    return sorted(records, key=lambda record: (_asked_at(record), record["id"]), reverse=True), damaged
 
 
 def _asked_at(record: dict[str, Any]) -> str:

@@ -22,7 +22,7 @@ from mlstream.runs.errors import ERRORS_SCHEMA, as_errors
 from mlstream.runs.layout import as_predictions, decode_lists, decoder
 from mlstream.runs.machine import GitState
 from mlstream.runs.outcome import Input, Repeat, VersionOutcome
-from mlstream.runs.record import find_id, log_path, read_record, read_records, record_path
+from mlstream.runs.record import find_id, log_path, read_record, read_records, readable_records, record_path
 from mlstream.snapshots.snapshot import Snapshot, open_snapshot
 
 Status = Literal["complete", "partial", "failed", "incomplete"]
@@ -306,10 +306,25 @@ def list_runs(home: Home | str | Path | None = None, *, repeats: bool = False) -
     Raises:
         RunError: a record is damaged.
     """
+    found, damaged = readable_runs(home, repeats=repeats)
+    if damaged is not None:
+        raise damaged
+    return found
+
+
+def readable_runs(home: Home | str | Path | None = None, *, repeats: bool = False) -> tuple[list[Run], RunError | None]:
+    """The runs whose records can be read, as `list_runs` has them, and the error of one that cannot."""
     home = home if isinstance(home, Home) else find_home(home)
-    return [
-        Run.from_dict(record, home=home) for record in read_records(home) if repeats or record.get("repeats") is None
-    ]
+    records, damaged = readable_records(home)
+    found = []
+    for record in records:
+        if not repeats and record.get("repeats") is not None:
+            continue
+        try:
+            found.append(Run.from_dict(record, home=home))
+        except RunError as exc:
+            damaged = exc if damaged is None else damaged
+    return found, damaged
 
 
 def _short(found: VersionOutcome) -> str:

@@ -82,6 +82,20 @@ def test_run_ls_and_show(cli: Cli, shop: Shop) -> None:
     assert rows[2][0] == record["id"][:12]
     assert narrow(listed.stdout)
     assert [found["id"] for found in cli("run", "ls", "--json").json["runs"]][1] == record["id"]
+    # one that is damaged hides none
+    damaged = shop.home.runs / f"{'0' * 64}.json"
+    damaged.write_text("{")
+    beside = cli("run", "ls")
+    assert (beside.exit_code, beside.stdout) == (1, listed.stdout)
+    assert "0000.json: the run's record is damaged: " in beside.stderr
+    assert "remove the file and run again" in beside.stderr
+    found = cli("run", "ls", "--json")
+    assert (found.exit_code, len(found.json["runs"])) == (1, 2)
+    damaged.write_text(json.dumps({"format": 7, "id": "0" * 64, "started_at": "2020"}))
+    other = cli("run", "ls", "-q")
+    assert (other.exit_code, len(other.stdout.splitlines())) == (1, 2)
+    assert "its record has the format 7" in other.stderr
+    damaged.unlink()
     shown = cli("run", "show", record["id"][:8])
     assert shown.exit_code == 0
     assert f"run         {record['id']}" in shown.stdout

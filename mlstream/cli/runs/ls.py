@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,20 +25,24 @@ def list_(session: Session, show_all: bool, quiet: bool, as_json: bool) -> None:
     A run that is `incomplete` was cut off: run it again, and it goes on. One that is `running` is being computed by
     another process of this machine.
     """
-    from mlstream.runs.run import list_runs
+    from mlstream.runs.run import readable_runs
 
-    runs = list_runs(session.at, repeats=True)
+    runs, damaged = readable_runs(session.at, repeats=True)
     shown = [found for found in runs if show_all or found.repeats is None]
     if as_json:
         session.emit_json({"runs": [_json(found) for found in shown]})
-        return
-    if quiet:
+    elif quiet:
         for found in shown:
             click.echo(found.id)
-        return
-    if not runs:
+    elif runs:
+        _print(session, shown, left_out=len(runs) - len(shown))
+    elif damaged is None:
         session.say(f"no runs in {session.at.runs}; make one: mlstream run CONFIG --snapshot NAME")
-        return
+    if damaged is not None:
+        raise damaged  # after those that can be read
+
+
+def _print(session: Session, shown: Sequence[Run], *, left_out: int) -> None:
     table = plain_table("run", "~experiment", "~snapshot", "status", ">records", "started")
     for found in shown:
         status = _status(found)
@@ -51,8 +56,8 @@ def list_(session: Session, show_all: bool, quiet: bool, as_json: bool) -> None:
             found.started_at[:16].replace("T", " "),
         )
     session.out.print(table)
-    if len(shown) < len(runs):
-        session.say(f"repeated baselines that are not shown: {len(runs) - len(shown):,}; --all shows them")
+    if left_out:
+        session.say(f"repeated baselines that are not shown: {left_out:,}; --all shows them")
 
 
 def _status(found: Run) -> str:

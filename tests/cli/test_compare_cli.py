@@ -230,5 +230,10 @@ def test_long_names_give_way_before_figures_do() -> None:
 def test_one_version_alone_has_figures_and_no_verdict() -> None:
     evidence = binary(STREAM, np.random.default_rng(1))
     alone = Evidence(evidence.records, {"v1": evidence.predictions["v1"]})
-    lines = shown(compared(alone, versions={"v1": {"model": "a.py:f"}}))
+    found = compared(alone, versions={"v1": {"model": "a.py:f"}})
+    lines = shown(found)
     assert "  v1 alone: there is nothing to compare it with" in lines
+    assert not any("verdict" in line or "baseline" in line for line in lines)
+    own = found.metric("v1", "accuracy").interval
+    assert own is not None
+    assert lines[lines.index("  Accuracy ↑") + 1].endswith(f"{own.low:.4f} to {own.high:.4f}")

@@ -31,6 +31,8 @@ from mlstream.errors import LabelError
 from mlstream.ranges import format_time_ms, parse_duration_s
 
 VALUE = "_label"
+# Keys that are whole numbers are numbered by themselves up to this many for each label.
+_WIDE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,20 +177,44 @@ def _join(rule: LabelConfig, records: pl.DataFrame, labels: pl.DataFrame) -> tup
     values = _evaluate(rule, labels, f"a label of {rule.source}")
     wanted, keys = _keys(rule, records, labels)
     times = _times(rule, labels)
+    single = _single(keys)
+    if single is not None:
+        at = single[wanted]
+        if rule.within is not None and times.size:
+            late_ms = times[at] - _epoch_ms(records)
+            at[(late_ms < 0) | (late_ms > _window_ms(rule.within))] = -1
+        return _taken(values, at), (at >= 0).astype(np.int64)
     usable = np.flatnonzero(keys >= 0)
     order = usable[np.lexsort((times[usable], keys[usable]))]
     if rule.within is None:
         first, stop = _span(keys[order], wanted)
     else:
         opens = _epoch_ms(records)
-        window = round(parse_duration_s(rule.within) * 1000)
-        first, stop = _span_in_time(keys[order], times[order], wanted, opens, opens + window)
+        first, stop = _span_in_time(keys[order], times[order], wanted, opens, opens + _window_ms(rule.within))
     count = stop - first
     if (count > 1).any():
         raise _doubled(rule, records, labels, int(np.argmax(count > 1)), order, (first, stop))
     at = np.full(records.height, -1, dtype=np.int64)
     at[count == 1] = order[first[count == 1]]
-    return values.gather(pl.Series(at).replace(-1, None)), count
+    return _taken(values, at), count
+
+
+def _single(keys: Integers) -> Integers | None:
+    """Key → the row of its label, -1 for one without and, last, for no key; None when a key has several labels."""
+    usable = np.flatnonzero(keys >= 0)
+    rows = np.full(int(keys.max(initial=-1)) + 2, -1, dtype=np.int64)
+    rows[keys[usable]] = usable
+    return rows if np.count_nonzero(rows >= 0) == usable.size else None
+
+
+def _taken(values: pl.Series, at: Integers) -> pl.Series:
+    """The values of these rows; null for -1."""
+    rows = pl.Series(at)
+    return values.gather(rows if (at >= 0).all() else rows.set(pl.Series(at < 0), None))
+
+
+def _window_ms(within: str) -> int:
+    return round(parse_duration_s(within) * 1000)
 
 
 def _with_absent(rule: LabelConfig, found: pl.Series, absent: NDArray[np.bool_]) -> pl.Series:
@@ -208,12 +234,25 @@ def _keys(rule: LabelConfig, records: pl.DataFrame, labels: pl.DataFrame) -> tup
         frame.select(pl.col(name).cast(pl.Int64) if frame.schema[name].is_integer() else name for name in rule.on)
         for frame in (records, labels)
     ]
+    if len(rule.on) == 1 and (plain := _plain_keys(*(side.to_series() for side in sides))) is not None:
+        return plain
     known = sides[1].drop_nulls().unique(maintain_order=True).with_row_index("_key")
     own, other = (
         side.join(known, on=list(rule.on), how="left", maintain_order="left")["_key"].cast(pl.Int64).fill_null(-1)
         for side in sides
     )
     return own.to_numpy(), other.to_numpy()
+
+
+def _plain_keys(own: pl.Series, other: pl.Series) -> tuple[Integers, Integers] | None:
+    """Whole numbers without nulls, of a range that is not much wider than they are many, as they are; else None."""
+    if other.dtype != pl.Int64 or own.null_count() or other.null_count() or other.is_empty():
+        return None
+    wanted, keys = own.to_numpy(), other.to_numpy()
+    least, most = int(keys.min()), int(keys.max())
+    if most - least > _WIDE * keys.size:
+        return None
+    return np.where((wanted >= least) & (wanted <= most), wanted - least, -1), keys - least
 
 
 def _times(rule: LabelConfig, labels: pl.DataFrame) -> Integers:
@@ -228,7 +267,7 @@ def _times(rule: LabelConfig, labels: pl.DataFrame) -> Integers:
 
 
 def _epoch_ms(frame: pl.DataFrame) -> Integers:
-    return frame["_timestamp"].dt.epoch("ms").to_numpy().astype(np.int64)
+    return frame["_timestamp"].dt.epoch("ms").to_numpy().astype(np.int64, copy=False)
 
 
 def _span(keys: Integers, wanted: Integers) -> tuple[Integers, Integers]:
@@ -243,7 +282,8 @@ def _span_in_time(
 
     Key and time become one number: the rank of the time among all that occur, within the key's own stretch.
     """
-    every = np.unique(times)
+    ranked = np.sort(times)
+    every = ranked[np.concatenate([[True], ranked[1:] != ranked[:-1]])]  # faster than numpy's own hashing
     width = every.size + 1
     ranked = keys * width + np.searchsorted(every, times)
     return (
@@ -257,7 +297,7 @@ def _due(rule: LabelConfig, records: pl.DataFrame, cut_ms: int | None) -> NDArra
         return np.ones(records.height, dtype=np.bool_)
     if cut_ms is None:
         return np.zeros(records.height, dtype=np.bool_)
-    return _epoch_ms(records) + round(parse_duration_s(rule.within) * 1000) <= cut_ms
+    return _epoch_ms(records) + _window_ms(rule.within) <= cut_ms
 
 
 def absent_columns(key: str, absent: Sequence[str], what: str, columns: Sequence[str]) -> LabelError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import polars as pl
@@ -213,3 +214,39 @@ def test_many_labels_for_few_keys_are_joined_without_every_pair() -> None:
     labels = landings(*((hour + 0.5, 1, hour) for hour in range(hours)), (hours + 9, 999, 0))
     found = find(records, labels, within="40m", value="delay")
     assert found.values.to_list() == list(range(hours))
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["a label a key", "keys come again"])
+@pytest.mark.parametrize("kind", ["narrow", "wide", "text", "null"])
+@pytest.mark.parametrize("within", ["36h", None])
+def test_labels_are_those_that_a_search_record_by_record_finds(kind: str, again: bool, within: str | None) -> None:
+    rng = random.Random(3)
+    keys: list[Any] = [-50, 500, *rng.sample(range(-5, 75), 58), 76]  # there are no labels for the first ten
+    schema: Any = pl.Int64
+    if kind == "wide":
+        keys = [key * 10**12 for key in keys]
+    elif kind == "text":
+        keys, schema = [f"flight {key}" for key in keys], pl.String
+    elif kind == "null":
+        keys[30] = None
+    records = [(rng.uniform(0, 40), key) for key in keys[:-1]]
+    told = [(rng.uniform(-10, 90), key, rng.choice([0, 20, None])) for key in keys[10:-1]]
+    if again:
+        told += [(hours + 60, key, 20) for hours, key, _ in told[:20]]
+    rng.shuffle(told)
+    told.append((200.0, keys[-1], 20))  # so that everything before is due
+
+    def search(sent: float, key: Any) -> list[bool | None]:
+        near = [label for came, other, label in told if other == key and (not within or sent <= came <= sent + 36)]
+        return [None if label is None else label > 15 for label in ([] if key is None else near)]
+
+    wanted = [search(*record) for record in records]
+    asked = flights(*records, schema=schema), landings(*told, schema=schema)
+    if any(len(labels) > 1 for labels in wanted):
+        with pytest.raises(LabelError, match="more than one label"):
+            find(*asked, within=within, reason="some never land")
+        return
+    found = find(*asked, within=within, reason="some never land")
+    assert found.chosen.tolist() == [labels not in ([], [None]) for labels in wanted]
+    assert found.values.to_list() == [labels[0] for labels in wanted if labels not in ([], [None])]
+    assert found.coverage.null == wanted.count([None])

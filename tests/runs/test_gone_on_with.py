@@ -1,6 +1,7 @@
 """What ends a run that is no fault of a version: what is committed stays, and can be gone on with.
 
-Another process takes the run over (in a shared home, from another machine, say), or the store fails when all is done.
+Another process takes the run over (in a shared home, from another machine, say), the cluster is gone, or the store
+fails when all is done.
 And a topic that somebody deletes under a run is noticed.
 """
 
@@ -10,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -19,12 +21,13 @@ import pytest
 
 from mlstream import Run, open_run, run
 from mlstream.broker.admin import create_topic, delete_topic
-from mlstream.errors import StoreError, UnknownTopic
+from mlstream.errors import RunIncomplete, StoreError, UnknownTopic
 from mlstream.home import Home
 from mlstream.runs import shard
 from mlstream.runs.attempt import Listener, Progress
 from mlstream.runs.shard import Shard
 from mlstream.streams.transact import TransactionWriter
+from tests.proxy import FaultProxy
 from tests.runs.conftest import ROWS, Shop
 from tests.runs.in_process import work_here
 from tests.runs.readers import read_topic, topics
@@ -86,6 +89,33 @@ def test_a_process_whose_run_is_taken_over_ends_and_leaves_topics_and_record_to_
         for found in read_topic(shop.connection, str(second.versions["v1"].topic))
     ]
     assert len(places) == len(set(places)) == ROWS
+
+
+def test_a_run_whose_cluster_is_gone_keeps_its_topics_and_goes_on_once_it_is_back(shop: Shop, tmp_path: Path) -> None:
+    """It takes the ten seconds for which a worker waits for the cluster."""
+    with (shop.root / "shop" / "models.py").open("a") as models:
+        models.write(HELD)
+    config = shop.config({"v1": {"model": "shop/models.py:Held", "parameters": {"folder": str(tmp_path)}}})
+    with FaultProxy() as proxy:
+        given = proxy.through(shop.connection)
+
+        def cut() -> None:
+            while not (tmp_path / "asked").exists():
+                time.sleep(0.02)
+            proxy.refuse()
+            (tmp_path / "go").touch()
+
+        threading.Thread(target=cut, daemon=True).start()
+        with pytest.raises(
+            RunIncomplete, match=r"was cut off: version v1: .*no answer.*; then the same command goes on where it"
+        ):
+            run(config, snapshot=shop.snapshot, connection=given, home=shop.home)
+        first = open_run(home=shop.home)
+        assert first.status == "incomplete"
+        proxy.accept()
+        second = run(config, snapshot=shop.snapshot, connection=given, home=shop.home)
+    assert (second.status, second.id) == ("complete", first.id)
+    assert len(read_topic(shop.connection, str(first.versions["v1"].topic))) == ROWS
 
 
 def test_a_version_whose_output_cannot_be_frozen_keeps_its_topic_and_the_same_run_goes_on(shop: Shop) -> None:

@@ -142,7 +142,8 @@ def compare_predictions(
         metrics=(),
         deltas=(),
         floor=evidence.floor,
-        agreement=agreement(config, paired.predictions, chosen),
+        # What versions rank by need not have one scale: that numbers are equal says nothing.
+        agreement={} if config.task == "ranking" else agreement(config, paired.predictions, chosen),
         settings=_settings(config, allow_missing=allow_missing)
         | {"custom_metrics": describe_own(config, evidence.functions), "left_out": list(origin.left_out)}
         | ({"undecodable": origin.undecodable} if origin.undecodable else {}),

@@ -149,6 +149,7 @@ def test_records_disagree_by_their_place_and_none_is_right(searches: Searches, k
     assert kept["disagreements"][0]["distance"] == farthest == SIZE - 1
     assert {item["right"] for item in kept["disagreements"]} == {None}
     assert kept["changes"] == []
+    assert kept["agreement"] == {}
 
 
 def test_the_screen_and_the_page_name_the_metrics_as_people_do(

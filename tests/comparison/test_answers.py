@@ -92,7 +92,7 @@ def test_an_output_without_an_answer_is_named() -> None:
     [
         ("binary", np.array(["late", "in time"] * 50), "labels are strings, for example 'late'; a binary task needs"),
         ("binary", np.arange(100), "labels are whole numbers, for example 0; a binary task needs"),
-        ("regression", np.array(["1", "2"] * 50), "labels are strings; a regression needs numbers"),
+        ("regression", np.array(["1", "2"] * 50), "labels are strings, for example '1'; a regression needs numbers"),
         ("multiclass", np.arange(100.0), "labels are numbers; classes are strings or whole numbers"),
     ],
 )

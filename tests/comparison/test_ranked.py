@@ -16,6 +16,7 @@ from mlstream.comparison.groups import first_times
 from mlstream.comparison.ranked import mean_precision, ndcg, precision, reciprocal_rank
 from mlstream.comparison.result import Comparison
 from mlstream.errors import ComparisonError, LabelError
+from mlstream.reporting import wording
 from tests.comparison.streams import Stream, experiment
 
 SIZE = 8
@@ -100,6 +101,16 @@ def test_disagreements_go_by_places_whatever_the_scale_and_equal_answers_share_t
     assert compared(constant).disagreements[0].distance == (SIZE - 1) / 2
     assert {it.right for it in found.disagreements} == {None}
     assert found.changes == ()
+
+
+def test_a_ranking_without_labels_still_says_where_versions_differ(evidence: Evidence) -> None:
+    found = compared(evidence, labels=None)
+    assert (found.metrics, found.agreement) == ((), {})
+    assert len(found.disagreements) == 20
+    assert wording.headline(found) == ["v2 was not measured against v1"]
+    words = evidence.predictions["v2"].with_columns(prediction=pl.lit("first"))
+    with pytest.raises(ComparisonError, match="v2: predictions are strings, for example 'first'; expected numbers"):
+        compared(replace(evidence, predictions={**evidence.predictions, "v2": words}), labels=None)
 
 
 def test_what_a_ranking_cannot_use_is_named(evidence: Evidence) -> None:

@@ -105,8 +105,10 @@ class RocAuc(_Ranking):
     def gradient(self, sums: Floats) -> Floats:
         negatives, positives = np.split(sums, 2, axis=-1)
         count_neg, count_pos = negatives.sum(axis=-1, keepdims=True), positives.sum(axis=-1, keepdims=True)
-        value = self.value(sums)[..., None]
-        beaten = divide(np.cumsum(negatives, axis=-1) - negatives / 2, count_neg)
+        below = np.cumsum(negatives, axis=-1) - negatives / 2
+        # As `value` has it, which would count again.
+        value = divide((positives * below).sum(axis=-1), count_neg[..., 0] * count_pos[..., 0])[..., None]
+        beaten = divide(below, count_neg)
         beating = divide(count_pos - np.cumsum(positives, axis=-1) + positives / 2, count_pos)
         return np.concatenate([divide(beating - value, count_neg), divide(beaten - value, count_pos)], axis=-1)
 
@@ -139,7 +141,8 @@ class AveragePrecision(_Ranking):
         # A record in a bin changes the precision there and at every threshold below.
         gained = _tail_sum(weight * (1 - precision))
         lost = _tail_sum(weight * precision)
-        by_positive = divide(precision + gained - self.value(sums)[..., None], count_pos)
+        value = divide((positives * precision).sum(axis=-1), count_pos[..., 0])  # as `value` has it
+        by_positive = divide(precision + gained - value[..., None], count_pos)
         by_negative = divide(-lost, count_pos)
         return np.concatenate([by_negative[..., ::-1], by_positive[..., ::-1]], axis=-1)
 

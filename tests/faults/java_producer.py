@@ -120,14 +120,15 @@ def main() -> None:
     jpype.startJVM(str(library), *FLAGS, classpath=[str(jar) for jar in find_jars().jars])
     plain = [JavaProducer(job, f"plain-{codec}", codec, dice, transactional=False) for codec in CODECS]
     pair = [JavaProducer(job, f"t{n}", codec, dice, transactional=True) for n, codec in enumerate(("snappy", "none"))]
-    for _ in range(job["turns"]):
+    for turn in range(job["turns"]):
         for each in pair:
             each.begin()
         for _ in range(dice.randrange(1, 4)):
             for each in dice.sample(plain + pair, 7):
                 each.send(dice.randrange(1, 6))
-        for each in dice.sample(pair, 2):
-            each.end(commit=dice.random() < 0.6)
+        for place, each in enumerate(dice.sample(pair, 2)):
+            # Both fates are there, however the dice fall.
+            each.end(commit=dice.random() < 0.6 if turn > 0 else place > 0)
         for each in plain:
             each.tell(COMMITTED)
     for each in plain + pair:

@@ -182,7 +182,7 @@ def _rows_from(view: View, partition: int, position: int | None) -> int:
     """The rows of a partition at or after an offset; all when it is None."""
     if position is None:
         return view.rows[partition]
-    offsets = np.asarray(view.partition(partition)["_offset"].to_numpy(), np.int64)
+    offsets = view.stretches(partition, ["_offset"]).offsets
     return len(offsets) - int(np.searchsorted(offsets, position, side="left"))
 
 

@@ -174,8 +174,8 @@ class Scoring:
             transaction_rows=transaction_rows(self._batch_rows),
             stateful=self._host.stateful,
         )
-        frame = self._view.partition(partition)
-        shard = Shard(self._client, lane, frame, pool=pool, errors=self._aside.records(partition))
+        rows = self._view.stretches(partition, RECORD_COLUMNS)
+        shard = Shard(self._client, lane, rows, pool=pool, errors=self._aside.records(partition))
         self.resumed += shard.resumed
         self._begin(shard)
         return shard
@@ -257,13 +257,13 @@ class Scoring:
         refused = self._aside.faults(turn.batch, answer, turn.shard.partition)
         if answer.predictions.height:
             self.columns = _pinned(self.columns, kinds_of(answer.predictions), self._spec.version, turn.first)
-        answered = answered_of(turn.batch.select(RECORD_COLUMNS), answer)
+        answered = answered_of(turn.batch, answer)
         turn.shard.write(self._encoder.encode(answered, answer.predictions), refused=refused, state=state)
 
     def _look(self) -> None:
         """What the predictions look like, from one batch that is not written."""
         for partition in self._spec.partitions:
-            rows = self._view.partition(partition)
+            rows = self._view.stretches(partition, RECORD_COLUMNS)
             for row in range(0, rows.height, self._batch_rows):
                 batch = rows.slice(row, self._batch_rows)
                 first = Record(self._topic, partition, int(batch["_offset"][0]))

@@ -36,6 +36,7 @@ from mlstream.runs.ends import last_error_offset, last_source_offset
 from mlstream.runs.errors import NO_FAULTS, NONE_DEAD, ErrorRecords, Faults
 from mlstream.runs.grid import Grid
 from mlstream.runs.state import State, read_state, state_columns
+from mlstream.snapshots.views import Stretches
 from mlstream.streams.transact import TransactionWriter
 
 MOST_ROWS = 65_536  # of a transaction
@@ -102,7 +103,7 @@ class Shard:
     Args:
         client: whose connections are used; it must outlive the shard.
         lane: what it works on.
-        frame: the partition's decoded rows.
+        rows: the partition's decoded rows.
         pool: threads that encode.
         errors: makes records of those that get no prediction; None when every record gets one.
 
@@ -112,12 +113,12 @@ class Shard:
     """
 
     def __init__(
-        self, client: Client, lane: Lane, frame: pl.DataFrame, *, pool: Executor, errors: ErrorRecords | None = None
+        self, client: Client, lane: Lane, rows: Stretches, *, pool: Executor, errors: ErrorRecords | None = None
     ) -> None:
         self.lane = lane
         self._client = client
-        self._frame = frame
-        self._offsets = np.asarray(frame["_offset"].to_numpy(), np.int64)
+        self._rows = rows
+        self._offsets = rows.offsets
         self._errors = errors
         dead = NONE_DEAD if errors is None else errors.dead
         self._dead, self._dead_bytes = dead.offsets, dead.bytes_before
@@ -175,16 +176,16 @@ class Shard:
     def batch(self, *, ahead: bool = False) -> pl.DataFrame | None:
         """The next batch of the grid, or with `ahead` the one after it; None when there is none left."""
         row = self.next_row if ahead else self.row
-        if row >= self._frame.height:
+        if row >= self._rows.height:
             return None
         # 3. on the grid
-        return self._frame.slice(row, self._grid.after(row) - row)
+        return self._rows.slice(row, self._grid.after(row) - row)
 
     def closes(self) -> bool:
         """Whether the transaction is due to close with the batch that `batch` gives."""
         row = self.next_row
         due = row - self._closed_at >= self.lane.transaction_rows or time.monotonic() - self._opened > LONGEST_S
-        return due or row == self._frame.height or self._are_many(self._dead_before(self._position(row)))
+        return due or row == self._rows.height or self._are_many(self._dead_before(self._position(row)))
 
     def write(self, columns: pa.Table, *, refused: Faults = NO_FAULTS, state: bytes | None = None) -> None:
         """Take the predictions of the batch that `batch` gave; closes the transaction when it is due.

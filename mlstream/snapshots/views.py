@@ -12,13 +12,16 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import rfc8785
+from numpy.typing import NDArray
 
 from mlstream.errors import StoreError, UnknownPartition, UsageError
 from mlstream.snapshots.documents import flush_folder
@@ -26,6 +29,7 @@ from mlstream.snapshots.locks import locked
 from mlstream.snapshots.manifest import StreamContent
 from mlstream.snapshots.store import store_error
 from mlstream.snapshots.view_making import DEAD_LETTERS, checksum, make_view
+from mlstream.wire.columns import numbers_of
 
 if TYPE_CHECKING:
     from mlstream.config import DecodeConfig
@@ -73,14 +77,26 @@ class View:
             UnknownPartition: when the snapshot does not hold it.
             StoreError: when the view was deleted meanwhile; open it again.
         """
+        return _frame(self._table(number))
+
+    def stretches(self, number: int, columns: Sequence[str]) -> Stretches:
+        """The same, a stretch at a time.
+
+        Args:
+            columns: the ones that a stretch has, with `_offset` among them.
+
+        Raises:
+            UnknownPartition, StoreError: as `partition` does.
+        """
+        return Stretches(self._table(number).select(list(columns)))
+
+    def _table(self, number: int) -> pa.Table:
         if number not in self.rows:
             raise UnknownPartition(f"{self.topic}: the snapshot holds no partition {number}", partition=number)
         try:
-            table = pa.ipc.open_file(pa.memory_map(str(self.file(number)))).read_all()
+            return pa.ipc.open_file(pa.memory_map(str(self.file(number)))).read_all()
         except (OSError, pa.ArrowInvalid) as exc:
             raise store_error(self.file(number), exc) from exc
-        found = pl.from_arrow(table, rechunk=False)
-        return found if isinstance(found, pl.DataFrame) else found.to_frame()
 
     def file(self, number: int) -> Path:
         """The file of one partition, for a process that maps it itself."""
@@ -116,6 +132,33 @@ class View:
                 f"the view of {self.topic} leaves no records out", hint="decode with `on_error: dead-letter`"
             )
         return pl.scan_ipc(glob.escape(str(path)))
+
+
+class Stretches:
+    """A partition's rows, of which only the stretch that is asked for takes memory, beside their offsets.
+
+    Args:
+        table: the rows, with a column `_offset`; mapped files stay mapped.
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
+        chunks = [numbers_of(chunk, np.int64) for chunk in table.column("_offset").chunks]
+        self.offsets: NDArray[np.int64] = np.concatenate(chunks) if chunks else np.empty(0, np.int64)
+
+    @property
+    def height(self) -> int:
+        """How many rows there are."""
+        return int(self._table.num_rows)
+
+    def slice(self, row: int, rows: int) -> pl.DataFrame:
+        """Rows `[row, row + rows)`; fewer when there are no more."""
+        return _frame(self._table.slice(row, rows))
+
+
+def _frame(table: pa.Table) -> pl.DataFrame:
+    found = pl.from_arrow(table, rechunk=False)
+    return found if isinstance(found, pl.DataFrame) else found.to_frame()
 
 
 def open_view(snapshot: Snapshot, topic: str, decode: DecodeConfig) -> View:

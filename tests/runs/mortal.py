@@ -30,6 +30,7 @@ from mlstream.broker.transactions import Batch, TransactionalProducer
 from mlstream.errors import ProducerFenced, TransactionFailed
 from mlstream.runs.layout import Encoder
 from mlstream.runs.shard import Lane, Shard
+from mlstream.snapshots.views import Stretches
 from mlstream.streams.transact import TransactionWriter
 
 POINTS = ("before-produce", "after-produce", "after-offsets", "during-end", "after-end")
@@ -94,7 +95,7 @@ def main() -> int:
     failures = 0
     with Client(Connection(tuple(job.servers), settings), timeout_s=20) as client, ThreadPoolExecutor(1) as pool:
         try:
-            shard = Shard(client, lane, frame, pool=pool)
+            shard = Shard(client, lane, Stretches(frame.to_arrow()), pool=pool)
             while True:
                 try:
                     batch = shard.batch()

@@ -25,6 +25,7 @@ from mlstream.runs.errors import DeadLetters, ErrorRecords, Faults
 from mlstream.runs.errors_topic import make_errors_topic
 from mlstream.runs.layout import Encoder
 from mlstream.runs.shard import Lane, Shard
+from mlstream.snapshots.views import Stretches
 from mlstream.wire.columns import SCHEMA
 from tests.runs import mortal
 
@@ -82,7 +83,7 @@ def main() -> int:
             dead=dead,
             make_topic=make_topic,
         )
-        now = Shard(client, lane, frame, pool=pool, errors=errors)
+        now = Shard(client, lane, Stretches(frame.to_arrow()), pool=pool, errors=errors)
         while True:
             try:
                 batch = now.batch()

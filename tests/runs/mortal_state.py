@@ -17,6 +17,7 @@ from mlstream.broker.connection import Connection
 from mlstream.errors import TransactionFailed
 from mlstream.runs.layout import Encoder
 from mlstream.runs.shard import Lane, Shard
+from mlstream.snapshots.views import Stretches
 from tests.runs import mortal
 from tests.runs.counting import PlainMeans
 
@@ -33,7 +34,7 @@ def work(client: Client, lane: Lane, rows: int, seed: int, *, forgetful: bool) -
         return model
 
     with ThreadPoolExecutor(1) as pool:
-        shard = Shard(client, lane, frame, pool=pool)
+        shard = Shard(client, lane, Stretches(frame.to_arrow()), pool=pool)
         model = begun(shard)
         while True:
             try:

@@ -139,7 +139,7 @@ def run_noted(shop: Shop, monkeypatch: pytest.MonkeyPatch, *versions: str) -> Do
     def noted(self: Shard, *, ahead: bool = False) -> object:
         found = batch(self, ahead=ahead)
         if found is not None and self.partition == 0:
-            first = int(found["n"][0])
+            first = self.next_row if ahead else self.row
             asked.add((first, first + found.height))
         return found
 

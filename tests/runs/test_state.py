@@ -42,6 +42,7 @@ from mlstream.runs.removing import remove_run
 from mlstream.runs.shard import Lane, Shard
 from mlstream.runs.spec import Report, Spec, Task
 from mlstream.runs.state import PIECE_BYTES, State, make_state_topic, read_state, state_columns
+from mlstream.snapshots.views import Stretches
 from mlstream.streams.write import StreamWriter
 from tests.broker.topics import consume, make
 from tests.runs.conftest import Shop
@@ -132,13 +133,13 @@ def test_a_state_that_is_not_that_of_the_last_prediction_is_refused_by_name(clie
             writer.write(0, columns)
 
     with ThreadPoolExecutor(1) as pool:
-        first = Shard(client, lane, frame, pool=pool)
+        first = Shard(client, lane, Stretches(frame.to_arrow()), pool=pool)
         assert first.state() is None
         for number in range(3):
             batch = frame.slice(first.row, SHARD_BATCH_ROWS)
             first.write(encoder.encode(batch.drop("n"), batch.select(prediction="n")), state=b"after batch %d" % number)
         first.abandon()
-        shard = Shard(client, lane, frame, pool=pool)
+        shard = Shard(client, lane, Stretches(frame.to_arrow()), pool=pool)
         assert shard.state() == b"after batch 2"
         put(state_columns(State(int(offsets[7]), b"of somebody else"), run_id=lane.run_id, version="v1"))
         told = rf"{where}its last state is for offset {offsets[7]}, and the predictions go on from offset {next_offset}"

@@ -277,7 +277,7 @@ def tokenise(
     names: Bytes,
     ends: Ints,
     columns: Ints,
-    known_only: bool,
+    most_names: int,
     first_row: int,
     kinds: npt.NDArray[np.uint8],
     starts: npt.NDArray[np.int32],
@@ -290,7 +290,7 @@ def tokenise(
     Args:
         data, offsets: the records, as in an Arrow binary column.
         names, ends, columns: the keys as they are spelled, one after another, and the column of each, -1 for none.
-        known_only: pass over keys that are not among them, unless they have escapes.
+        most_names: where there are so many, pass over keys that are not among them, unless they have escapes.
         first_row: where to begin; records that have a fault already are passed over.
         kinds, starts, stops: out, [column, row]: the kind of the token, and where it is in `data`, quotes and all.
         faults, fault_at: out: what is wrong with a record, and where in `data`.
@@ -342,7 +342,7 @@ def tokenise(
                             name = other
                             after[before] = other
                             break
-                if name < 0 and (spelling == ESCAPED or not known_only):
+                if name < 0 and (spelling == ESCAPED or known < most_names):
                     return row, start, stop
                 at = _skip_space(data, at, end)
                 if at >= end:

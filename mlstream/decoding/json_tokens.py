@@ -34,6 +34,12 @@ _REASONS = {
 _CONTEXT = 20
 
 
+# Keys that are no column, of which it is kept how they are spelled: to find out that a key is none of many costs more
+# than to read its value, and to see that it is the one that mostly comes next costs little.
+_PASSED_OVER = 32
+_ANY_NUMBER = 2**31 - 1
+
+
 class TooManyColumns(ValueError):
     """The objects have more different keys than a table may have columns."""
 
@@ -42,11 +48,12 @@ class Names:
     """The keys that are known, in the order in which they were met, and how they are spelled in the text."""
 
     def __init__(self, names: tuple[str, ...] = (), *, closed: bool = False) -> None:
-        self.closed = closed  # other keys are passed over
+        self.closed = closed  # other keys are no columns
         self.columns = list(names)
         self._number = {name: number for number, name in enumerate(names)}
         spellings = [json.dumps(name, ensure_ascii=False)[1:-1].encode() for name in names]
         self._spelled = list(zip(spellings, range(len(names)), strict=True))
+        self.most = len(names) + _PASSED_OVER if closed else _ANY_NUMBER  # spellings that are learnt
         self._pack()
 
     def add(self, spelled: bytes) -> None:
@@ -136,7 +143,7 @@ def tokenise(values: pa.BinaryArray, names: Names) -> Tokens:
             names.text,
             names.ends,
             names.numbers,
-            names.closed,
+            names.most,
             row,
             kinds,
             starts,

@@ -58,6 +58,7 @@ _DEAD_SCHEMA = pa.schema(
         pa.field("reason", pa.large_string(), nullable=False),
     ]
 )
+_READ = ("offset", "timestamp", "key", "value")  # of the records, as stored
 _READ_BYTES = 1 << 22
 
 
@@ -148,7 +149,7 @@ class _Topic:
         pieces = self._snapshot.pieces(self.topic, partition)
         self._store.obtain_all(piece.object for piece in pieces)
         for piece in pieces:
-            for rows in read_rows(self._store.obtain(piece.object), piece.row, piece.rows):
+            for rows in read_rows(self._store.obtain(piece.object), piece.row, piece.rows, columns=_READ):
                 for first in range(0, len(rows), BATCH_ROWS):
                     yield rows.slice(first, BATCH_ROWS)
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from mlstream.config import DecodeConfig
     from mlstream.snapshots.snapshot import Snapshot
 
+_STRETCH_ROWS = 65_536
 DECODER = 1  # part of the digest: raise it when the same value would decode to something else
 _REGISTERED = ("avro", "json-schema")
 
@@ -145,6 +146,7 @@ class Stretches:
         self._table = table
         chunks = [numbers_of(chunk, np.int64) for chunk in table.column("_offset").chunks]
         self.offsets: NDArray[np.int64] = np.concatenate(chunks) if chunks else np.empty(0, np.int64)
+        self._at, self._stretch = 0, _frame(table.slice(0, 0))
 
     @property
     def height(self) -> int:
@@ -153,7 +155,10 @@ class Stretches:
 
     def slice(self, row: int, rows: int) -> pl.DataFrame:
         """Rows `[row, row + rows)`; fewer when there are no more."""
-        return _frame(self._table.slice(row, rows))
+        if not self._at <= row <= row + rows <= self._at + self._stretch.height:
+            # Many at once: it costs about as much as for few.
+            self._at, self._stretch = row, _frame(self._table.slice(row, max(rows, _STRETCH_ROWS)))
+        return self._stretch.slice(row - self._at, rows)
 
 
 def _frame(table: pa.Table) -> pl.DataFrame:

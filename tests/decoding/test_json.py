@@ -269,3 +269,19 @@ def test_slices_of_a_larger_column_are_read_as_they_are() -> None:
     assert known.columns == ["d", "e"]
     found = to_columns(tokens, {"d": 0, "e": 1}, (("d", "int"), ("e", "int")))
     assert [array.to_pylist() for array in found.arrays] == [[3, None], [None, 4]]
+
+
+@pytest.mark.parametrize("others", [1, 32, 33, 500])
+def test_columns_are_found_among_however_many_keys_that_are_none(others: int) -> None:
+    dice = random.Random(others)
+    values = []
+    for row in range(50):
+        keys = [f"k{dice.randrange(10 * others)}-{number}" for number in range(others)] + ["n", "name"]
+        dice.shuffle(keys)
+        values.append(json.dumps({key: {"n": row, "name": f"row {row}"}.get(key, [key]) for key in keys}).encode())
+    rows, found = decode(values, (("name", "string"), ("n", "int")))
+    assert rows == [[f"row {row}", row] for row in range(50)]
+    assert not found.faults
+    twice = values[7][:-1] + b', "n": 1}'
+    _, found = decode([*values, twice], (("name", "string"), ("n", "int")))
+    assert [fault.row for fault in found.faults] == [50]

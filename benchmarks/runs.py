@@ -146,7 +146,7 @@ def what_takes_processors(found: Round) -> Report:
 
 def beside_peer(project: Project, runner: Runner, topic: str) -> Report:
     """One version, and a stream processor that does the same."""
-    rule, logistic = runner.median(topic, ["rule"]), runner.median(topic, ["logistic"])
+    rule, logistic = runner.whole(topic, ["rule"]), runner.whole(topic, ["logistic"])
     lines = [_whole("mlstream run, the rule", rule, rule), _whole("mlstream run, LogisticRegression", logistic, rule)]
     goals = []
     for name, model, own, most in (
@@ -167,11 +167,11 @@ def beside_peer(project: Project, runner: Runner, topic: str) -> Report:
 
 def _whole_rate(found: Round) -> float:
     """Records a second with the decoding, which the peer does too."""
-    return found.found.input.rows / (found.seconds + _DECODED[found.found.input.topic])
+    return found.found.input.rows / found.with_decoding
 
 
 def _whole(name: str, found: Round, base: Round) -> Line:
-    note = f"decoding {_DECODED[found.found.input.topic]:.2f} s, scoring and writing {found.seconds:.2f} s"
+    note = f"decoding {found.found.timings['decode']:.2f} s, scoring and writing {found.seconds:.2f} s"
     return Line(name, _whole_rate(found), "records/s", _whole_rate(found) / _whole_rate(base), note)
 
 
@@ -199,9 +199,6 @@ def peer_rate(project: Project, topic: str, model: str | None, records: int) -> 
     return float(found["records"] / found["seconds"])
 
 
-_DECODED: dict[str, float] = {}  # topic → seconds that its records took to decode
-
-
 def decoding(project: Project, runner: Runner, topic: str) -> Report:
     """One and three versions over a view that is not there yet, and how often it is made."""
     made = [0]
@@ -224,7 +221,6 @@ def decoding(project: Project, runner: Runner, topic: str) -> Report:
             lines.append(Line(name, times[-1], "s", times[-1] / times[0], note))
     finally:
         setattr(views, "make_view", make_view)  # noqa: B010
-    _DECODED[topic] = times[0]
     goals = [("a second and a third version cost no second decoding", counts == [1, 1])]
     return Report("decoding, which the versions of a run share", lines, goals)
 

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from mlstream.errors import IntegrityError
 from mlstream.snapshots.storage import StoredObject
 from mlstream.snapshots.store import store_error
-from mlstream.wire.columns import SCHEMA
+from mlstream.wire.columns import SCHEMA, repeated
 
 PARTITION = pa.field("partition", pa.int32(), nullable=False)
 OBJECT_SCHEMA = pa.schema([PARTITION, *SCHEMA])
@@ -53,7 +53,7 @@ class ObjectWriter:
             if self._parquet is None:
                 self._file = HashedFile(self._folder / secrets.token_hex(8))
                 self._parquet = _open_parquet(self._file, table)
-            constant = pa.repeat(pa.scalar(self._partition, pa.int32()), len(table))
+            constant = repeated(self._partition, len(table))
             self._parquet.write_table(table.add_column(0, PARTITION, constant), row_group_size=max(len(table), 1))
         except OSError as exc:
             raise store_error(self._folder, exc) from exc

@@ -29,6 +29,7 @@ from mlstream.errors import DecodeError
 from mlstream.snapshots.documents import write_document
 from mlstream.snapshots.objects import read_rows
 from mlstream.snapshots.store import Store
+from mlstream.wire.columns import repeated
 
 if TYPE_CHECKING:
     from mlstream.config import DecodeConfig
@@ -236,7 +237,7 @@ def _ipc(stack: ExitStack, path: Path, schema: pa.Schema) -> pa.RecordBatchWrite
 
 def _with_own(batch: _Batch, found: Columns, schema: pa.Schema) -> pa.RecordBatch:
     own = (
-        pa.repeat(pa.scalar(batch.partition, pa.int32()), len(batch.rows)),
+        repeated(batch.partition, len(batch.rows)),
         batch.rows.column("offset"),
         batch.rows.column("timestamp"),
         batch.rows.column("key").cast(pa.large_binary()),
@@ -247,7 +248,7 @@ def _with_own(batch: _Batch, found: Columns, schema: pa.Schema) -> pa.RecordBatc
 def _dead_letters(batch: _Batch, found: Columns) -> pa.RecordBatch:
     rows = batch.rows.take(pa.array([fault.row for fault in found.faults], pa.int64()))
     arrays = [
-        pa.repeat(pa.scalar(batch.partition, pa.int32()), len(rows)),
+        repeated(batch.partition, len(rows)),
         *(rows.column(name).cast(_DEAD_SCHEMA.field(name).type) for name in ("offset", "timestamp", "key", "value")),
         pa.array([fault.reason for fault in found.faults], pa.large_string()),
     ]

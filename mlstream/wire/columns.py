@@ -63,6 +63,11 @@ def numbers_of(array: pa.Array, kind: type[Scalar], *, null: int = 0) -> npt.NDA
     return frozen(found)
 
 
+def repeated(number: int, rows: int) -> pa.Array:
+    """An int32 column of one number; see `numbers_of`."""
+    return pa.Array.from_buffers(pa.int32(), rows, [None, pa.py_buffer(np.full(rows, number, np.int32))], 0)
+
+
 def flags_of(array: pa.Array) -> npt.NDArray[np.bool_]:
     """A boolean column without nulls, a byte each; see `numbers_of`."""
     data = array.buffers()[1]

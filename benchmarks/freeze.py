@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import re
-import resource
 import shutil
 import subprocess
 import sys
@@ -209,8 +208,8 @@ def _watch(pid: int, peaks: list[float]) -> None:
     with suppress(psutil.Error):
         process = psutil.Process(pid)
         while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.1)  # until then it may still be what started it
             peaks.append(sum(_resident_mb([process, *process.children(recursive=True)])))
-            time.sleep(0.1)
 
 
 def _resident_mb(processes: Sequence[psutil.Process]) -> Iterator[float]:
@@ -298,8 +297,10 @@ def main() -> None:
     options = parser.parse_args()
     if options.contender is not None:
         found = CONTENDERS[options.contender](options.servers, options.folder)
-        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
-        print(json.dumps({**asdict(found), "peak_mb": peak_mb}))
+        from mlstream.runs.machine import peak_memory_bytes
+
+        # Not getrusage, which begins with the peak of the process that started this one.
+        print(json.dumps({**asdict(found), "peak_mb": peak_memory_bytes() / 1e6}))
         return
     from mlstream.broker import embedded
     from mlstream.broker.admin import KEEP_EVERYTHING, create_topic

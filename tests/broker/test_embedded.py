@@ -25,6 +25,7 @@ from mlstream.broker.embedded import EmbeddedBroker, Progress, down, logs, proce
 from mlstream.broker.embedded.state import node_folder, state_path, write_state
 from mlstream.errors import BrokerError, BrokerUnavailable
 from mlstream.home import Home
+from tests.broker.pausing import pause
 
 pytestmark = pytest.mark.broker
 
@@ -161,11 +162,15 @@ def test_down_where_no_broker_ever_was_does_nothing_and_makes_nothing(tmp_path: 
 
 def test_a_broker_that_hangs_is_unresponsive_and_down_kills_it(own: Home) -> None:
     pid = up(own).pid
-    os.kill(pid, signal.SIGSTOP)
-    assert status(own).state == "unresponsive"
-    with pytest.raises(BrokerUnavailable, match=f"process {pid} was started but does not answer"):
-        up(own, timeout_s=0.1)
-    stopped = down(own, timeout_s=0.3)
+    pause(pid)
+    try:
+        assert status(own).state == "unresponsive"
+        with pytest.raises(BrokerUnavailable, match=f"process {pid} was started but does not answer"):
+            up(own, timeout_s=0.1)
+        stopped = down(own, timeout_s=0.3)
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
     assert stopped.killed == (pid,)
     assert status(own).state == "stopped"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from mlstream.broker.embedded.state import write_state
 from mlstream.cli import broker as command
 from mlstream.cli.context import Session
 from mlstream.home import Home
+from tests.broker.pausing import pause
 from tests.conftest import Called
 
 Cli = Callable[..., Called]
@@ -87,7 +87,7 @@ def test_a_broker_from_up_to_down(bare_cli: Cli, home: Home) -> None:
         assert other.exit_code == 1
         assert "runs already" in other.stderr
 
-        os.kill(again["pid"], signal.SIGSTOP)
+        pause(again["pid"])
         hanging = bare_cli("broker", "status")
         assert hanging.stdout.startswith("unresponsive: ")
         assert "mlstream broker down ends it" in hanging.stderr

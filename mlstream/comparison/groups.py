@@ -9,7 +9,7 @@ import polars as pl
 
 from mlstream.comparison.answers import Truth
 from mlstream.comparison.sums import Integers
-from mlstream.config.models import RankingConfig
+from mlstream.config.measures import RankingConfig
 from mlstream.errors import ComparisonError
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from mlstream.comparison.answers import Answer, Truth
 from mlstream.comparison.metrics import Metric, divide
 from mlstream.comparison.sums import Floats, Integers, add, count
-from mlstream.config.models import RankingConfig
+from mlstream.config.measures import RankingConfig
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,11 @@
 
 from mlstream.config.decode import ColumnConfig, DecodeConfig
 from mlstream.config.load import load_config, load_snapshot_config, load_unconnected
+from mlstream.config.measures import BootstrapConfig, LabelConfig
 from mlstream.config.models import (
     METRICS,
-    BootstrapConfig,
     ExperimentConfig,
     InputConfig,
-    LabelConfig,
     SnapshotFile,
     VersionConfig,
     json_schema,

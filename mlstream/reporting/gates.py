@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from mlstream.comparison.result import Comparison, DeltaResult, MetricResult
-from mlstream.config.models import GateConfig
+from mlstream.config.measures import GateConfig
 from mlstream.errors import GateFailed, Inconclusive, MlstreamError, UsageError
 from mlstream.reporting import wording
 

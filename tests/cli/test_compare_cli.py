@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
-from mlstream import open_run
 from mlstream.broker.connection import Connection
 from mlstream.cli.compare_screen import screen
 from mlstream.comparison.compare import Evidence, Origin, compare_predictions
 from mlstream.comparison.result import Comparison
 from mlstream.home import Home
 from mlstream.runs.record import write_record
-from tests.comparison.project import Project, make_project
+from tests.comparison.project import Project, copy_project, make_project
 from tests.comparison.streams import Stream, binary, experiment, regression
 
 STREAM = Stream(ticks=800, partitions=2, memory=0.3, shock=0.2)
@@ -28,8 +25,7 @@ STREAM = Stream(ticks=800, partitions=2, memory=0.3, shock=0.2)
 def project(broker: Connection, tmp_path_factory: pytest.TempPathFactory, home: Home) -> Project:
     """The project, its store copied to the test's home."""
     made = make_project(broker, tmp_path_factory.mktemp("compare"))
-    shutil.copytree(made.home.path, home.path, ignore=shutil.ignore_patterns("comparisons", "mlflow*", "mlartifacts"))
-    return replace(made, home=home, done=open_run(made.done.id, home=home))
+    return copy_project(made, home)
 
 
 def compared(evidence: Evidence, task: str = "binary", **changes: Any) -> Comparison:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ from mlstream import open_run
 from mlstream.broker.connection import Connection
 from mlstream.home import Home
 from mlstream.reporting.kept import open_comparison
-from tests.comparison.project import ROWS, Project, make_project
+from tests.comparison.project import ROWS, Project, copy_project, make_project
 
 pytestmark = pytest.mark.broker
 Call = Callable[..., Any]
@@ -26,8 +24,7 @@ def project(broker: Connection, tmp_path_factory: pytest.TempPathFactory) -> Pro
     """The project, its store copied to a home of this module's."""
     made = make_project(broker, tmp_path_factory.mktemp("compare"))
     home = Home(tmp_path_factory.mktemp("details") / "home")
-    shutil.copytree(made.home.path, home.path, ignore=shutil.ignore_patterns("comparisons", "mlflow*", "mlartifacts"))
-    return replace(made, home=home, done=open_run(made.done.id, home=home))
+    return copy_project(made, home)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from mlstream.cli.compare_screen import screen
 from mlstream.cli.comparisons.details import disagreement_lines, slice_lines
 from mlstream.comparison.result import Comparison, Interval
-from mlstream.config.models import GateConfig
+from mlstream.config.measures import GateConfig
 from mlstream.reporting.gates import check_gates
 from tests.reporting.detailed import detailed_comparison
 from tests.reporting.examples import example_comparison

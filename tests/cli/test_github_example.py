@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-import mlstream
 from mlstream.broker.connection import Connection
 from mlstream.home import Home
-from tests.comparison.project import Project, make_project
+from tests.comparison.project import Project, copy_project, make_project
 
 pytestmark = pytest.mark.broker
 WORKFLOW = Path(__file__).parents[2] / "docs" / "github-actions.yml"
@@ -32,11 +29,7 @@ GH = '#!/usr/bin/env bash\necho "$@" >> "$ASKED"\ncase "$*" in *paginate*) ;; *)
 @pytest.fixture
 def project(broker: Connection, tmp_path_factory: pytest.TempPathFactory, home: Home, tmp_path: Path) -> Project:
     """The project in a home and a folder of the test's own, with the layout that the workflow expects."""
-    made = make_project(broker, tmp_path_factory.mktemp("compare"))
-    shutil.copytree(made.home.path, home.path, ignore=shutil.ignore_patterns("comparisons", "mlflow*", "mlartifacts"))
-    root = tmp_path / "project"
-    shutil.copytree(made.root, root, ignore=shutil.ignore_patterns("__pycache__"))
-    return replace(made, home=home, root=root, done=mlstream.open_run(made.done.id, home=home))
+    return copy_project(make_project(broker, tmp_path_factory.mktemp("compare")), home, tmp_path / "project")
 
 
 @pytest.fixture

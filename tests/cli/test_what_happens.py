@@ -35,7 +35,7 @@ from tests.cli.happening import (
     timeless,
     ungrouped,
 )
-from tests.comparison.project import VERSIONS, Project, make_project
+from tests.comparison.project import VERSIONS, Project, copy_project, make_project
 
 pytestmark = pytest.mark.broker
 PAGE = Path(__file__).parents[2] / "docs" / "what-happens-when.md"
@@ -119,12 +119,7 @@ class Place:
 def project(broker: Connection, tmp_path_factory: pytest.TempPathFactory) -> Project:
     made = make_project(broker, tmp_path_factory.mktemp("compare"))
     folder = tmp_path_factory.mktemp("happens")
-    home, root = Home(folder / "home"), folder / "project"
-    shutil.copytree(made.home.path, home.path, ignore=shutil.ignore_patterns("comparisons", "mlflow*", "mlartifacts"))
-    shutil.copytree(made.root, root, ignore=shutil.ignore_patterns("__pycache__"))
-    record = made.done.to_dict() | {"config_path": str(root / "parcels.yaml"), "root": str(root)}
-    write_record(home, record)
-    return replace(made, home=home, root=root, done=mlstream.open_run(made.done.id, home=home))
+    return copy_project(made, Home(folder / "home"), folder / "project")
 
 
 @pytest.fixture(scope="module")

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import secrets
-from dataclasses import dataclass
+import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
-from mlstream import Run, publish, run, snapshot
+from mlstream import Run, open_run, publish, run, snapshot
 from mlstream.config import ExperimentConfig
 from mlstream.home import Home
+from mlstream.runs.record import write_record
 
 if TYPE_CHECKING:
     from mlstream.broker.connection import Connection
@@ -103,6 +105,15 @@ def make_project(connection: Connection, folder: Path) -> Project:
     if connection.bootstrap_servers not in _MADE:
         _MADE[connection.bootstrap_servers] = _make(connection, folder)
     return _MADE[connection.bootstrap_servers]
+
+
+def copy_project(made: Project, home: Home, root: Path | None = None) -> Project:
+    """The project in a home and a folder of a test's own, without what others compared; the record follows."""
+    shutil.copytree(made.home.path, home.path, ignore=shutil.ignore_patterns("comparisons", "mlflow*", "mlartifacts"))
+    if root is not None:
+        shutil.copytree(made.root, root, ignore=shutil.ignore_patterns("__pycache__"))
+        write_record(home, made.done.to_dict() | {"config_path": str(root / "parcels.yaml"), "root": str(root)})
+    return replace(made, home=home, root=root or made.root, done=open_run(made.done.id, home=home))
 
 
 def _make(connection: Connection, folder: Path) -> Project:

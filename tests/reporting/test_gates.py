@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from mlstream.comparison.result import DeltaResult, Interval, MetricResult
 from mlstream.config import ExperimentConfig
-from mlstream.config.models import GateConfig
+from mlstream.config.measures import GateConfig
 from mlstream.errors import GateFailed, Inconclusive, UsageError
 from mlstream.reporting.gates import GateResult, check_conditions, check_gates, gate_error
 from tests.reporting.detailed import detailed_comparison

@@ -10,7 +10,7 @@ import yaml
 
 from mlstream.cli.main import run
 from mlstream.comparison.result import MetricResult
-from mlstream.config.models import GateConfig
+from mlstream.config.measures import GateConfig
 from mlstream.reporting.gates import check_gates
 from mlstream.reporting.markdown import MAX_CHARACTERS, write_markdown
 from mlstream.reporting.report import write_report

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,7 @@ from mlstream.errors import ConfigError
 from mlstream.home import Home
 from mlstream.reporting.compare import compare
 from mlstream.reporting.verify import verify_comparison
-from mlstream.runs.record import write_record
-from tests.comparison.project import VERSIONS, Project, make_project
+from tests.comparison.project import VERSIONS, Project, copy_project, make_project
 
 pytestmark = pytest.mark.broker
 # What decides predictions, how versions are made, or where things are.
@@ -43,15 +41,9 @@ GATE = {"metric": "accuracy", "version": "v3", "better_by": 0}
 @pytest.fixture
 def project(broker: Connection, tmp_path_factory: pytest.TempPathFactory, home: Home, tmp_path: Path) -> Project:
     """The project in a home and with a file of the test's own."""
-    made = make_project(broker, tmp_path_factory.mktemp("compare"))
-    shutil.copytree(made.home.path, home.path, ignore=shutil.ignore_patterns("comparisons", "mlflow*", "mlartifacts"))
-    root = tmp_path / "project"
-    shutil.copytree(made.root, root, ignore=shutil.ignore_patterns("__pycache__"))
-    own = replace(made, home=home, root=root)
-    record = made.done.to_dict() | {"config_path": str(root / "parcels.yaml"), "root": str(root)}
-    write_record(home, record)
+    own = copy_project(make_project(broker, tmp_path_factory.mktemp("compare")), home, tmp_path / "project")
     own.config()
-    return replace(own, done=mlstream.open_run(made.done.id, home=home))
+    return own
 
 
 def test_every_part_of_an_experiment_is_a_rule_or_the_runs() -> None:

@@ -5,27 +5,22 @@ The worker is in this process here, so that its broker and its encoder can be di
 
 from __future__ import annotations
 
-import os
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
 import pytest
-from kafka.errors import TransactionAbortableError
 
 import mlstream
 from mlstream import Connection, Run
-from mlstream.broker.transaction_steps import Coordination, Identity
 from mlstream.errors import PredictError
-from mlstream.runs import attempt, shard, worker
-from mlstream.runs.fleet import Ended
+from mlstream.runs import shard
 from mlstream.runs.layout import Encoder
-from mlstream.runs.process import Reports
-from mlstream.runs.spec import Report, Spec, Task
 from tests.runs.conftest import ROWS, Shop, frame
+from tests.runs.in_process import fail_commits, work_here
 from tests.runs.readers import read_topic
 
 pytestmark = pytest.mark.broker
@@ -47,32 +42,10 @@ class Touches(Linear):
 '''
 
 
-class Heard(Reports):
-    """Reports of a worker that is in this process."""
-
-    def __init__(self, tell: Callable[[Report], None]) -> None:
-        super().__init__(os.open(os.devnull, os.O_WRONLY))
-        self._tell = tell
-
-    def send(self, report: Report) -> None:
-        self._tell(report)
-
-
 @pytest.fixture
 def worker_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """The workers of a run work in this process, one after the other, a transaction a batch."""
-
-    def here(
-        specs: Sequence[Task], *, logs: object, on_report: Callable[[tuple[str, int], Report], None]
-    ) -> dict[tuple[str, int], Ended]:
-        ended = {}
-        for spec in specs:
-            assert isinstance(spec, Spec)
-            report = worker.work(spec, Heard(lambda report, name=spec.name: on_report(name, report)))  # type: ignore[misc]
-            ended[spec.name] = Ended(spec.name, report, None)
-        return ended
-
-    monkeypatch.setattr(attempt, "run_workers", here)
+    work_here(monkeypatch)
     monkeypatch.setattr(shard, "MOST_ROWS", BATCH_ROWS)
 
 
@@ -124,19 +97,9 @@ def test_transactions_that_fail_while_the_model_is_ahead_lose_and_double_nothing
     any_shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = run(any_shop, "Linear").predictions("v1").collect()
-    asked, failed, commit = 0, 0, Coordination.commit
-
-    async def at_times(self: Coordination, identity: Identity) -> Identity:
-        nonlocal asked, failed
-        asked += 1
-        if asked % 4 == 3:
-            failed += 1
-            raise TransactionAbortableError("as a broker may answer")
-        return await commit(self, identity)
-
-    monkeypatch.setattr(Coordination, "commit", at_times)
+    failed = fail_commits(monkeypatch, 4)
     done = run(any_shop, "Linear")
-    assert failed > 5
+    assert failed() > 5
     assert done.predictions("v1").collect().equals(expected)
     found = [
         (record.partition, record.json["source_offset"])

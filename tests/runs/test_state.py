@@ -25,28 +25,23 @@ import polars as pl
 import psutil
 import pyarrow as pa
 import pytest
-from kafka.errors import TransactionAbortableError
 
 from mlstream import Connection, Run, open_run, publish, run
 from mlstream.broker.admin import delete_topic, topic_config
 from mlstream.broker.client import Client
 from mlstream.broker.settling import settled_bounds
-from mlstream.broker.transaction_steps import Coordination, Identity
 from mlstream.config import ExperimentConfig
 from mlstream.errors import RunError
-from mlstream.runs import attempt, worker
-from mlstream.runs.fleet import Ended
 from mlstream.runs.layout import Encoder
-from mlstream.runs.process import Reports
 from mlstream.runs.removing import remove_run
 from mlstream.runs.shard import Lane, Shard
-from mlstream.runs.spec import Report, Spec, Task
 from mlstream.runs.state import PIECE_BYTES, State, make_state_topic, read_state, state_columns
 from mlstream.snapshots.views import Stretches
 from mlstream.streams.write import StreamWriter
 from tests.broker.topics import consume, make
 from tests.runs.conftest import Shop
 from tests.runs.counting import MODELS, plain_means
+from tests.runs.in_process import fail_commits, work_here
 from tests.runs.mortal import POINTS, Job, frame_of, offsets_of, words
 from tests.runs.mortal_state import work
 from tests.runs.readers import read_topic, topics
@@ -295,43 +290,14 @@ def test_two_workers_give_the_answers_of_one_and_their_state_is_removed_with_the
     assert topics(counts.connection).isdisjoint(removed.topics)
 
 
-class Heard(Reports):
-    """Reports of a worker that is in this process."""
-
-    def __init__(self, tell: Callable[[Report], None]) -> None:
-        super().__init__(os.open(os.devnull, os.O_WRONLY))
-        self._tell = tell
-
-    def send(self, report: Report) -> None:
-        self._tell(report)
-
-
 def test_a_transaction_that_fails_takes_each_model_back_to_the_state_before_it(
     counts: Shop, plain: list[list[float]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = 0
-    commit = Coordination.commit
-
-    async def at_times(self: Coordination, identity: Identity) -> Identity:
-        nonlocal asked
-        asked += 1
-        if asked % 3 == 2:
-            raise TransactionAbortableError("as a broker may answer")
-        return await commit(self, identity)
-
-    def here(
-        specs: Sequence[Task], *, logs: object, on_report: Callable[[tuple[str, int], Report], None]
-    ) -> dict[tuple[str, int], Ended]:
-        (spec,) = specs
-        assert isinstance(spec, Spec)
-        report = worker.work(spec, Heard(lambda report: on_report(spec.name, report)))
-        return {spec.name: Ended(spec.name, report, None)}
-
-    monkeypatch.setattr(Coordination, "commit", at_times)
-    monkeypatch.setattr(attempt, "run_workers", here)
+    work_here(monkeypatch)
+    failed = fail_commits(monkeypatch, 3)
     config = config_of(counts, {"here": ("Means", {})})
     done = run(config, snapshot=counts.snapshot, connection=counts.connection, home=counts.home)
-    assert asked > 5  # transactions
+    assert failed() >= 2
     assert predictions(done, "here") == plain
 
 

@@ -31,6 +31,7 @@ from mlstream.versions.environments import environments_root
 
 Kind = Literal["environment", "checkout", "model"]
 _DAY_S = 86_400.0
+_GONE = "-gone"
 _NAMED = ("scikit-learn", "mlflow", "numpy", "polars")  # the package by which an environment is known
 
 
@@ -83,11 +84,22 @@ def remove_unused(home: Home, *, unused_days: float) -> list[Kept]:
     Raises:
         RunError, StoreError: as `find_unused`; or something cannot be removed.
     """
-    return [kept if kept.stays is not None else _remove(kept) for kept in find_unused(home, unused_days=unused_days)]
+    found = [kept if kept.stays is not None else _remove(kept) for kept in find_unused(home, unused_days=unused_days)]
+    _finish_removals()
+    return found
+
+
+def _finish_removals() -> None:
+    """Remove what one that was killed had put out of the way: nobody finds it there."""
+    for root in (environments_root(), revisions_root(), models_root()):
+        for aside in root.glob(f".*{_GONE}") if root.is_dir() else ():
+            folder = root / aside.name.removeprefix(".").removesuffix(_GONE)
+            with suppress(VersionLoadError), alone(folder, within_s=0, doing="removing it", where="version gc"):
+                shutil.rmtree(aside, ignore_errors=True)
 
 
 def _remove(kept: Kept) -> Kept:
-    aside = kept.folder.with_name(f".{kept.folder.name}-gone")
+    aside = kept.folder.with_name(f".{kept.folder.name}{_GONE}")
     try:
         # 1. nobody makes it
         with _held(kept):

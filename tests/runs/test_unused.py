@@ -144,6 +144,28 @@ def test_a_checkout_that_says_nothing_of_itself_goes_like_another(
     assert [path.name for path in (cache / "revisions").iterdir() if path.is_dir()] == [folder.name]
 
 
+def test_what_was_being_removed_when_the_process_died_is_gone_after_the_next_time(
+    home: Home, checkout: Callable[[], Checkout], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = aged(folder_of(checkout()))
+
+    def die(path: Path, **_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(unused.shutil, "rmtree", die)
+        with pytest.raises(KeyboardInterrupt):
+            remove_unused(home, unused_days=30)
+    assert not folder.exists()
+    (left,) = (path for path in folder.parent.iterdir() if path.is_dir())
+    with alone(folder, within_s=0, doing="removing it", where="v"):  # as if it were not dead
+        remove_unused(home, unused_days=30)
+    assert left.is_dir()
+    assert remove_unused(home, unused_days=30) == []
+    assert not left.exists()
+    assert folder_of(checkout()) == folder
+
+
 @pytest.mark.parametrize("days", [-1, float("nan"), 1e9])
 def test_a_number_of_days_that_is_none_is_refused(home: Home, days: float) -> None:
     with pytest.raises(UsageError, match="name a number of days from 0 to 36500"):

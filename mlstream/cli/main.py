@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -119,6 +120,10 @@ def run(args: list[str] | None = None) -> int:
     except Exception as exc:
         if os.environ.get("MLSTREAM_DEBUG"):
             raise
+        if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
+            what = "the output cannot be written" if exc.filename is None else f"{exc.filename} cannot be written"
+            _print_error(redacted(f"{what}: {exc.strerror}"), "free some space, and run it again")
+            return 1
         _print_error(
             redacted(f"unexpected {type(exc).__name__}: {exc}"), "set MLSTREAM_DEBUG=1 to see where, and report it"
         )

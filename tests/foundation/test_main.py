@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -99,3 +100,14 @@ def test_an_error_becomes_a_sentence_and_its_exit_code(error: BaseException, cod
         assert str(error).split(";")[0] in done.stderr
     if isinstance(error, UnknownTopic):
         assert "fix: did you mean 'ticks'?" in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no disk that is always full")
+@pytest.mark.parametrize("args", [("config", "schema"), ("--help",), ("version", "ls", "--json")])
+def test_a_full_disk_behind_stdout_is_named(args: tuple[str, ...], tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "mlstream.cli.main", *args]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 1
+    said = "error: the output cannot be written: No space left on device\n  fix: free some space, and run it again\n"
+    assert done.stderr == said
